@@ -1,0 +1,114 @@
+# MedSegLens from a fresh clone: `make demo`. `make` alone lists what there is.
+# Needs git, make, bash and Python 3.11 or 3.12; all else is installed into .venv by pip as this machine configures it.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+# Through the environment, so that CASE may hold spaces.
+export CASE PACK PYTHON
+
+VENV := .venv
+SAELENS_VENV := .venv-saelens
+comma := ,
+IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+
+# Shell text: makes the environment $(1) unless a working one is there. A Python is tried before it is chosen, since a
+# pyenv shim may be on the PATH and lead nowhere. Debian and Ubuntu keep the venv module in a package of its own.
+define make_environment
+if ! $(1)/bin/python -c '$(IS_SUPPORTED)' 2>/dev/null; then \
+	python=$$(type -ap $${PYTHON:-python3.12 python3.11 python3} | while IFS= read -r path; do \
+		if "$$path" -c '$(IS_SUPPORTED)' 2>/dev/null; then echo "$$path"; break; fi; done); \
+	if [ -z "$$python" ]; then \
+		echo "No Python 3.11 or 3.12 runs here (tried: $${PYTHON:-python3.12, python3.11, python3})." >&2; \
+		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then \
+		package=$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing $$package, which $$python needs to make an environment ..."; \
+			{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$package"; } >/dev/null \
+				|| { echo "apt-get could not install $$package: see above." >&2; exit 1; }; \
+		else \
+			echo "$$python cannot make an environment. Run: sudo apt-get install $$package" >&2; exit 1; \
+		fi; \
+	fi; \
+	echo "Making $(1) with $$python ($$("$$python" -V)) ..."; \
+	"$$python" -m venv --clear $(1) && echo '*' > $(1)/.gitignore; \
+fi
+endef
+
+# Shell text: installs torch by its exact version, then the project with the extras $(2), into the environment $(1).
+define install
+$(1)/bin/pip install -qq --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" && \
+$(1)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(2)]'
+endef
+
+.PHONY: help venv demo test test-all lint benchmarks packs clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.installed ## make .venv and install everything (PYTHON=<python> to choose which Python)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(call make_environment,$(VENV))
+	@echo "Installing MedSegLens and what it needs into $(VENV): a minute or two, longer on a slow connection ..."
+	@$(call install,$(VENV),dev)
+	@touch $@
+	@echo "Done: $(VENV)/bin/medseglens"
+
+demo: venv ## segment a case, find its latents, edit one: build/demo/report.html (CASE=<folder> PACK=<name or folder>)
+	@$(VENV)/bin/medseglens demo --out build/demo $${CASE:+"$$CASE"} $${PACK:+--pack "$$PACK"}
+
+test: venv ## the fast tests (ARGS=<more for pytest>)
+	@$(VENV)/bin/pytest -m "not slow and not saelens" $(ARGS)
+
+test-all: venv $(SAELENS_VENV)/.installed ## every test, those that take minutes or need sae-lens too
+	@$(SAELENS_VENV)/bin/pytest -m saelens
+	@$(VENV)/bin/pytest -m "not saelens"
+
+# Apart from .venv, because sae-lens brings some sixty packages that MedSegLens does not need.
+$(SAELENS_VENV)/.installed: pyproject.toml constraints.txt
+	@$(call make_environment,$(SAELENS_VENV))
+	@echo "Installing sae-lens into $(SAELENS_VENV) for the tests that need it: a few minutes ..."
+	@$(call install,$(SAELENS_VENV),dev$(comma)saelens)
+	@touch $@
+
+lint: venv ## style (ruff) and the direction of the imports (import-linter)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/lint-imports --no-logo
+
+benchmarks: venv ## each command in benchmarks/, its numbers into build/benchmarks/*.json
+	@mkdir -p build/benchmarks; failed=0; \
+	for script in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do \
+		json=build/benchmarks/$$(basename "$$script" .py).json; \
+		echo "$$script -> $$json"; \
+		if $(VENV)/bin/python "$$script" --json > "$$json.part"; then mv "$$json.part" "$$json"; \
+		else rm -f "$$json.part"; failed=1; echo "$$script failed" >&2; fi; \
+	done; exit $$failed
+
+# The first lens of each pack is its default. Some hours on two cores; see docs/training.md.
+DATA ?= ../shared/data/brats2021
+LENSES_unet := upcat_3 down_4
+LENSES_segformer := fused stage3
+
+packs: pack-unet pack-segformer ## train the shipped packs anew (DATA=<folder of the BraTS 2021 cases>)
+
+pack-%: venv
+	@set -e; run="$(VENV)/bin/medseglens"; conf=Resources/Configurations; lenses=; \
+	$$run train segmenter --config $$conf/glioma-$*.json --cases "$(DATA)" --out build/train/glioma-$*; \
+	for lens in $(LENSES_$*); do \
+		$$run train lens --config $$conf/lens-$*-$$lens.json --segmenter build/train/glioma-$* \
+			--cases "$(DATA)" --out build/train/lens-$*-$$lens; \
+		lenses="$$lenses --lens build/train/lens-$*-$$lens"; \
+	done; \
+	$$run pack build --segmenter build/train/glioma-$* $$lenses --about $$conf/about-glioma-$*.json \
+		--cases "$(DATA)" --out Resources/Packs/glioma-$* --replace
+
+clean: ## remove what demo and benchmarks wrote, and the caches (trainings in build/train stay)
+	@rm -rf build/demo build/benchmarks .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	@find MedSegLensLib Testing benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environments and all of build/ too
+	@rm -rf build $(VENV) $(SAELENS_VENV)

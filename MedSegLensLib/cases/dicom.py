@@ -1,0 +1,174 @@
+"""A folder of DICOM series: which series is which modality, and its volume."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES
+from MedSegLensLib.cases.volume import check_intensities, reader_said
+from MedSegLensLib.errors import CaseError
+
+FEWEST_SLICES = 3
+"""A series of fewer slices is a scout or a key image, not a volume."""
+
+_NO_VOLUME = re.compile(
+    r"\b(t2 ?star|loc|localizer|localiser|scout|survey|dwi|dti|adc|ep2d|swi|swan|perf|perfusion|dsc|dce|asl|cbv|"
+    r"cbf|mtt|mip|mpr range|subtraction|sub|fieldmap|phase|tof|spectro|csi|bold|fmri)\b|t2 ?\*"
+)
+_FLAIR = re.compile(r"flair|dark.?fluid|tirm")
+_T2 = re.compile(r"\bt2w?\b|t2(?=[a-z_ ])")
+_T1 = re.compile(r"\bt1w?\b|t1(?=[a-z_ ])|mprage|\bspgr\b|\bbravo\b|\btfl\b|\bvibe\b")
+_WITH = re.compile(r"\+ ?c\b|\+ ?gd|\bc\+|\bgd\b|gad|post|contrast|\bce\b|\bt1(ce|c|gd|post)\b|\bkm\b|\bpc\b|enhanced")
+_WITHOUT = re.compile(r"\bpre\b|without|\bno[ -]?(gd|contrast)|non.?contrast|unenhanced|nativ|\bw/?o\b|\bt1n\b")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One DICOM series: its files in slice order and what its header says of it."""
+
+    uid: str
+    files: tuple[str, ...]
+    description: str
+    agent: str
+    number: str
+
+    @property
+    def in_words(self) -> str:
+        """For example 'series 5 "AX T1 POST" (24 slices)'."""
+        number = f"series {self.number} " if self.number else "series "
+        return f'{number}"{self.description or "without description"}" ({len(self.files)} slices)'
+
+
+def modality_of(description: str, agent: str = "") -> str | None:
+    """The modality that a series' description names, or None.
+
+    description: SeriesDescription (0008,103E). agent: ContrastBolusAgent (0018,0010), which decides for a T1 whose
+    description says neither 'post' nor 'pre'.
+    """
+    words = re.sub(r"[_\-]", " ", description.lower())
+    if _FLAIR.search(words):  # before T1 and T2: 'T2 FLAIR', and also 'T1 FLAIR', which is a T1
+        return _t1_kind(words, agent) if re.search(r"\bt1", words) else "t2f"
+    if _NO_VOLUME.search(words):
+        return None
+    if _T1.search(words) and not re.search(r"\bt2", words):
+        return _t1_kind(words, agent)
+    return "t2w" if _T2.search(words) else None
+
+
+def _t1_kind(words: str, agent: str) -> str:
+    if _WITHOUT.search(words):
+        return "t1n"
+    if _WITH.search(words):
+        return "t1c"
+    return "t1c" if agent.strip().lower() not in ("", "none", "no", "n/a") else "t1n"
+
+
+def read_dicom_volumes(folder: Path) -> tuple[dict[str, tuple[sitk.Image, Path]], list[str]]:
+    """Volumes of a folder of DICOM series (searched with its subfolders) by modality, each with a name, and notes.
+
+    Raises CaseError when there is no series, none names a modality, two name the same one, or one cannot be read.
+    """
+    series = _find_series(folder)
+    if not series:
+        raise CaseError(
+            folder,
+            "it holds no volume that is read: no NIfTI, NRRD or MetaImage file and no DICOM series.",
+            "Give the folder that holds the case's files, or name them with --t1n, --t1c, --t2w and --t2f.",
+        )
+    matched: dict[str, list[Series]] = {}
+    for one in series:
+        modality = modality_of(one.description, one.agent) if len(one.files) >= FEWEST_SLICES else None
+        if modality:
+            matched.setdefault(modality, []).append(one)
+    if not matched:
+        raise CaseError(
+            folder,
+            f"no series description names T1, T2 or FLAIR: {'; '.join(one.in_words for one in series[:6])}.",
+            "Convert the series you need to NIfTI and name them with --t1n, --t1c, --t2w and --t2f.",
+        )
+    for modality in MODALITIES:
+        rivals = matched.get(modality, [])
+        if len(rivals) > 1:
+            raise CaseError(
+                folder,
+                f"{len(rivals)} series look like {modality} ({MODALITY_NAMES[modality]}): "
+                f"{'; '.join(one.in_words for one in rivals)}.",
+                f"Leave only the right one in the folder, or convert it and name it with --{modality}.",
+            )
+    volumes, notes = {}, []
+    for modality in MODALITIES:
+        if modality in matched:
+            one = matched[modality][0]
+            image = _read_series(one, folder)
+            volumes[modality] = (image, Path(one.description or one.uid))
+            notes += [f"{one.in_words[0].upper()}{one.in_words[1:]} was taken as {modality}."]
+    used = {one.uid for rivals in matched.values() for one in rivals}
+    left = [one.in_words for one in series if one.uid not in used]
+    if left:
+        notes.append(f"Not used: {'; '.join(left)}.")
+    return volumes, notes
+
+
+def _find_series(folder: Path) -> list[Series]:
+    """All image series below `folder`, by series number."""
+    found: list[Series] = []
+    folders = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
+    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # GDCM warns of every file that is not DICOM
+    try:
+        for place in folders:
+            for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place)):
+                files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), uid)
+                header = sitk.ImageFileReader()
+                header.SetFileName(files[0])
+                header.SetImageIO("GDCMImageIO")
+                try:
+                    header.ReadImageInformation()
+                except RuntimeError as error:
+                    raise _unreadable(Path(files[0]), error) from error
+                tags = {key: header.GetMetaData(key).strip() for key in header.GetMetaDataKeys()}
+                found.append(
+                    Series(uid, files, tags.get("0008|103e", ""), tags.get("0018|0010", ""), tags.get("0020|0011", ""))
+                )
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
+    return sorted(found, key=lambda one: (int(one.number) if one.number.isdigit() else 10**9, one.uid))
+
+
+def _read_series(series: Series, folder: Path) -> sitk.Image:
+    """A series as a checked float32 volume. Refused where slices are missing."""
+    subject = f"{folder} {series.in_words}"
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(series.files)
+    reader.SetImageIO("GDCMImageIO")
+    reader.MetaDataDictionaryArrayUpdateOn()
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(subject, error) from error
+    places = [
+        reader.GetMetaData(i, "0020|0032") for i in range(len(series.files)) if reader.HasMetaDataKey(i, "0020|0032")
+    ]
+    if len(places) == len(series.files):
+        normal = np.array(image.GetDirection()).reshape(3, 3)[:, 2]
+        along = np.array([[float(v) for v in place.split("\\")] for place in places]) @ normal
+        gaps = np.abs(np.diff(along))
+        if gaps.min() < 0.01 or gaps.max() > 1.5 * np.median(gaps):
+            raise CaseError(
+                subject,
+                f"its slices are not evenly spaced ({gaps.min():.3g} to {gaps.max():.3g} mm apart): some are missing "
+                "or belong to another volume.",
+                "Export the series again in full, without others mixed in.",
+            )
+    return check_intensities(image, subject)
+
+
+def _unreadable(subject: object, error: RuntimeError) -> CaseError:
+    return CaseError(
+        subject,
+        "it cannot be read as DICOM: it is truncated, damaged or compressed in a way that is not supported.",
+        f"Export it again, uncompressed. {reader_said(error)}",
+    )

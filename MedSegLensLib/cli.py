@@ -1,0 +1,108 @@
+"""The command line `medseglens`.
+
+Exit codes: 0 done; 1 a fault of the program; 2 wrong use (an unknown latent, tap or region, a gain that is no number);
+3 a case that cannot be used; 4 a bad pack; 5 a bad recipe; 6 output that cannot be written; 7 the doctor found
+something to mend; 130 cancelled.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import traceback
+import warnings
+
+from MedSegLensLib import __version__
+from MedSegLensLib.errors import Cancelled, MedSegLensError
+
+EPILOG = """\
+first steps:
+  medseglens doctor                                   is everything in place?
+  medseglens phantom --out phantom-7 --seed 7         an invented case to play with
+  medseglens demo phantom-7                           segment it, rank the latents, suppress one, write a report
+  medseglens latents CASE --region ET                 which latents hold the enhancing tumour up?
+  medseglens edit CASE --latent 123 --scale 0         suppress one and segment again
+
+A CASE is a folder with the four volumes of one patient (BraTS names such as *_t1ce.nii.gz or *-t1c.nii.gz; NIfTI,
+NRRD or MetaImage), or with DICOM series; or give --t1n, --t1c, --t2w and --t2f instead. Every command takes --json.
+Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unusable case, 4 bad pack, 5 bad recipe, 6 output cannot
+be written, 7 doctor found something to mend, 130 cancelled. Research software, not a medical device.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    from MedSegLensLib.commands import demo, doctor, edit, latents, pack, phantom, recipe, segment, train
+
+    top = argparse.ArgumentParser(
+        prog="medseglens",
+        description="Open a brain tumour segmenter: see its hidden layer as latents on the anatomy, suppress or "
+        "amplify one, and see the segmentation change.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"medseglens {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in (demo, segment, latents, edit, recipe, train, pack, phantom, doctor):
+        command.add_parser(commands)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    _quiet()
+    try:
+        result = options.run(options)
+        if options.json:
+            print(json.dumps(_finite(result.data), indent=2))
+        else:
+            print("\n".join(result.text))
+        return result.exit_code
+    except KeyboardInterrupt:
+        return _report(Cancelled(options.command), options)
+    except MedSegLensError as problem:
+        return _report(problem, options)
+    except Exception as problem:  # a bug, said as one; --debug shows where
+        return _report(
+            MedSegLensError(
+                options.command,
+                f"failed unexpectedly ({type(problem).__name__}: {problem}).",
+                "Run it again with --debug and report what it prints.",
+            ),
+            options,
+        )
+
+
+def _report(problem: MedSegLensError, options: argparse.Namespace) -> int:
+    if options.debug:
+        traceback.print_exc()
+    if options.json:
+        error = {"subject": problem.subject, "cause": problem.cause, "remedy": problem.remedy}
+        print(json.dumps({"error": error, "exit_code": problem.exit_code}, indent=2))
+    print(f"medseglens: {problem}", file=sys.stderr)
+    return problem.exit_code
+
+
+def _finite(value):
+    """JSON has no nan: a region that is absent, or a quotient by nothing, is null."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _quiet() -> None:
+    """Keep other libraries' notices from between our lines."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="monai|transformers|torch")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever looked up in a hub
+
+
+if __name__ == "__main__":
+    sys.exit(main())

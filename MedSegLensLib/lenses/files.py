@@ -1,0 +1,166 @@
+"""Lens files in SAELens' own layout: `cfg.json` and `sae_weights.safetensors` in one folder."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from MedSegLensLib import __version__
+from MedSegLensLib.cases.writing import atomic_path
+from MedSegLensLib.errors import OutputError, PackError, UsageError
+from MedSegLensLib.lenses.lens import Lens
+
+CONFIG_NAME, WEIGHTS_NAME = "cfg.json", "sae_weights.safetensors"  # SAELens' names
+
+# SAELens reads a configuration without this as one of before version 6 and rewrites it. 6.54.12 was tried.
+_SAE_LENS_VERSION = "6.54.12"
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_MAX_SIDE = 1 << 20  # channels or latents; real lenses have at most some ten thousand
+_MAX_CONFIG_BYTES = 16 << 20
+_REMEDY = "Get the pack again or write the lens again with `medseglens train lens`."
+
+
+def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:
+    """Write a lens so that SAELens' `SAE.load_from_disk(folder)` reads it.
+
+    A BatchTopK lens is written as SAELens writes its own: architecture "jumprelu" with the inference threshold. Our own
+    facts (tap, k, training, version) stand under `metadata`; `hook_name` there is SAELens' word for the tap.
+
+    Args:
+        folder: made if it does not exist.
+        dtype: of the stored weights, "float32" or "float16" (half the size; relative rounding of 5e-4). The `dtype`
+            field, in which SAELens computes, stays "float32": it converts on loading, and its codes equal ours.
+
+    Raises UsageError for another dtype or weights beyond float16, OutputError when the folder cannot be written.
+    """
+    if dtype not in _DTYPES:
+        raise UsageError(dtype, "it is not a dtype of lens files.", f"Use {' or '.join(_DTYPES)}.")
+    tensors = {
+        name: getattr(lens, name).detach().cpu().to(_DTYPES[dtype]).contiguous()
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+    }
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise UsageError(lens.tap, f"its lens has weights that {dtype} cannot hold.", "Store it as float32.")
+    config = {
+        "architecture": "jumprelu",
+        "d_in": lens.d_in,
+        "d_sae": lens.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {
+            "medseglens_version": __version__,
+            **lens.metadata,
+            "sae_lens_version": _SAE_LENS_VERSION,
+            "hook_name": lens.tap,
+            "tap": lens.tap,
+            "k": lens.k,
+            "stored_dtype": dtype,
+        },
+    }
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        cause = f"the folder cannot be made ({error.strerror})."
+        raise OutputError(folder, cause, "Choose another folder or free space.") from error
+    # The weights first: a folder with a configuration has its weights.
+    with atomic_path(folder / WEIGHTS_NAME) as path:
+        try:
+            save_file(tensors, path)
+        except SafetensorError as error:
+            cause = f"the weights cannot be written ({error})."
+            raise OutputError(folder / WEIGHTS_NAME, cause, "Choose another folder or free space.") from error
+    with atomic_path(folder / CONFIG_NAME) as path:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_lens(folder: Path) -> Lens:
+    """Read a lens, ours or one that SAELens saved as JumpReLU; float32 whatever it is stored in.
+
+    Decoder rows that are not of unit norm are made so, with the encoder, its bias and the threshold scaled to match
+    (SAELens' `fold_W_dec_norm`): reconstructions stay the same and z is in the units of x.
+
+    Nothing is allocated before the header's shapes agree with the configuration, and nothing is unpickled.
+
+    Raises PackError when a file is missing, damaged, not what its name says, or of another architecture.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG_NAME)
+    d_in, d_sae, metadata = config["d_in"], config["d_sae"], config.get("metadata") or {}
+    shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    weights = _read_weights(folder / WEIGHTS_NAME, shapes | {"b_enc": (d_sae,), "threshold": (d_sae,)})
+    if not all(torch.isfinite(t).all() for t in weights.values()) or (weights["threshold"] < 0).any():
+        cause = "its weights hold nan, inf or a negative threshold."
+        raise PackError(folder / WEIGHTS_NAME, cause, _REMEDY)
+    if not config.get("apply_b_dec_to_input", True):
+        weights["b_enc"] = weights["b_enc"] + weights["b_dec"] @ weights["W_enc"]
+    norm = weights["W_dec"].norm(dim=1)
+    if (norm - 1).abs().max() > 1e-3:  # float16 rounding stays below
+        norm = norm.clamp_min(1e-8)
+        weights["W_dec"] /= norm[:, None]
+        for name in ("W_enc", "b_enc", "threshold"):
+            weights[name] *= norm
+    tap = metadata.get("tap") or metadata.get("hook_name") or ""
+    return Lens(tap=str(tap), k=int(metadata.get("k") or 0), metadata=metadata, **weights)
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise PackError(path, f"it is over {_MAX_CONFIG_BYTES >> 20} MB, which no configuration is.", _REMEDY)
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PackError(path, "the lens's configuration is missing.", _REMEDY) from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        raise PackError(path, "the lens's configuration cannot be read as JSON.", _REMEDY) from error
+    if not isinstance(config, dict) or not isinstance(config.get("metadata") or {}, dict):
+        raise PackError(path, "it is not a SAELens configuration.", _REMEDY)
+    for key, known in (
+        ("architecture", "jumprelu"),
+        ("normalize_activations", "none"),
+        ("reshape_activations", "none"),
+    ):
+        if config.get(key, None if key == "architecture" else known) != known:
+            cause = f"its {key} is {config.get(key)!r}; only {known!r} is read."
+            raise PackError(path, cause, "Export it from SAELens as a JumpReLU SAE with its normalisation folded in.")
+    for key in ("d_in", "d_sae"):
+        value = config.get(key)
+        if type(value) is not int or not 0 < value <= _MAX_SIDE:
+            raise PackError(path, f"its {key} is {value!r}, not a size from 1 to {_MAX_SIDE}.", _REMEDY)
+    k = (config.get("metadata") or {}).get("k")
+    if k is not None and (type(k) not in (int, float) or not 0 < k <= config["d_sae"]):
+        raise PackError(path, f"its k is {k!r}, not a number of latents.", _REMEDY)
+    return config
+
+
+def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        # A safetensors file begins with its header's length, whose low bytes may well be a pickle's 0x80 or a zip's PK.
+        no_header = int.from_bytes(start, "little") > path.stat().st_size
+        if no_header and (start[:1] == b"\x80" or start[:2] == b"PK"):
+            cause = "it is a pickle or zip (as torch.save writes), not safetensors; it was not opened."
+            raise PackError(path, cause, "Never rename such a file; convert its tensors with safetensors.")
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = set(file.keys())
+            if names != set(shapes):
+                cause = f"it holds {sorted(names)} and should hold {sorted(shapes)}."
+                raise PackError(path, cause, _REMEDY)
+            for name, shape in shapes.items():
+                header = file.get_slice(name)
+                found, dtype = tuple(header.get_shape()), header.get_dtype()
+                if found != shape or dtype not in ("F32", "F16", "BF16"):
+                    cause = f"{name} is {dtype} {found} and should be a float of shape {shape}."
+                    raise PackError(path, cause, _REMEDY)
+            return {name: file.get_tensor(name).float() for name in shapes}
+    except FileNotFoundError as error:
+        raise PackError(path, "the lens's weights are missing.", _REMEDY) from error
+    except (OSError, SafetensorError) as error:
+        raise PackError(path, f"the weights are truncated or not safetensors ({error}).", _REMEDY) from error

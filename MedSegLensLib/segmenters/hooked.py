@@ -1,0 +1,79 @@
+"""The replay of a network that `torch.export` cannot capture: correct, and as slow as the network itself.
+
+Same two verbs as `replay.Replay`; an edit runs the whole network again on the samples it touches.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import nn
+
+from MedSegLensLib.segmenters.engine import Engine
+from MedSegLensLib.segmenters.replay import Change, Steering, Watch
+from MedSegLensLib.segmenters.sampling import Box, Sampling, whole
+from MedSegLensLib.segmenters.taps import changed
+
+
+class HookedReplay:
+    """See `Replay`. Raises UsageError for a tap that is no module of the network."""
+
+    def __init__(self, network: nn.Module, sampling: Sampling, engine: Engine, taps: list[str], channels: int):
+        self.network, self.sampling, self.engine = network, sampling, engine
+        self.tap_shapes: dict[str, tuple[int, ...]] = {}
+
+        def note(tap):
+            return lambda x: self.tap_shapes.setdefault(tap, tuple(x.shape[1:])) and None
+
+        with torch.no_grad(), changed(network, {tap: note(tap) for tap in taps}):
+            network(engine.place(torch.zeros((1, channels, *sampling.sample_shape))))
+        self.taps = list(self.tap_shapes)  # in the network's order
+        self.volume: torch.Tensor | None = None
+        self.logits: torch.Tensor | None = None
+
+    @property
+    def cached_bytes(self) -> int:
+        return sum(v.numel() * v.element_size() for v in (self.volume, self.logits) if v is not None)
+
+    @torch.no_grad()
+    def record(
+        self,
+        volume: torch.Tensor,
+        watch: Watch | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> torch.Tensor:
+        self.volume, logits = volume, []
+        for sample in range(self.sampling.count):
+            watchers = {tap: (lambda x, tap=tap, s=sample: watch(tap, [s], x)) for tap in self.taps} if watch else {}
+            with changed(self.network, watchers):
+                logits.append(self.network(self._input([sample])).float())
+            if progress:
+                progress("segmenting", (sample + 1) / self.sampling.count)
+        self.logits = torch.cat(logits)
+        return self.logits
+
+    @torch.no_grad()
+    def replay(
+        self, steering: Steering, later: dict[str, Change] | None = None, samples: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, Box, torch.Tensor]]:
+        later = later or {}
+        touched = {s for s, m in steering.maps.items() if m.any()}
+        touched |= {s for change in later.values() for s in change.boxes}
+        everywhere = whole(self.sampling.sample_shape)
+        directions = steering.directions.float()
+        for sample in [s for s in samples if s in touched] if samples is not None else sorted(touched):
+            changes = {
+                tap: (lambda x, c=change, t=tap: c.apply(x, [sample], whole(self.tap_shapes[t][1:])))  # noqa: B023
+                for tap, change in later.items()
+            }
+            if sample in steering.maps:
+                added = torch.einsum("j...,jc->c...", steering.maps[sample].to(directions), directions)
+                changes[steering.tap] = lambda x, added=added: x + added.to(x)
+            with changed(self.network, changes):
+                yield sample, everywhere, self.network(self._input([sample]))[0].float()
+
+    def logits_near(self, tap: str, sample: int, change: torch.Tensor, box: Box) -> torch.Tensor:
+        with changed(self.network, {tap: lambda x: x + change[None].to(x)}):
+            return self.network(self._input([sample]))[(0, slice(None), *box)].float()
+
+    def _input(self, samples: list[int]) -> torch.Tensor:
+        return self.engine.place(self.sampling.inputs(self.volume, samples))

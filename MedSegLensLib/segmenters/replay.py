@@ -1,0 +1,293 @@
+"""Run the tail alone, and of the tail only what an edit can reach.
+
+`record` runs the whole network once over a volume and keeps what the tails read: for each tap its entry (the tap's
+value, or a later and smaller one where the way there is affine, see collapse.py) and its skips, in the engine's own
+dtype, so that a replay gives the numbers of a plain forward pass. `replay` then takes an edit and yields, sample by
+sample, the box of logits it changes. Where the tail is local (locality.py) only that box and its halo are computed.
+
+    replay = Replay(network, sampling, engine, taps=["upcat_3"])
+    logits = replay.record(volume, watch=lambda tap, samples, x: ...)
+    for sample, box, changed in replay.replay(steering): ...
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx, nn
+
+from MedSegLensLib.segmenters.clusters import clusters
+from MedSegLensLib.segmenters.collapse import Collapse, collapse
+from MedSegLensLib.segmenters.engine import Engine
+from MedSegLensLib.segmenters.graph import (
+    MARK,
+    capture,
+    cut_tail,
+    intervention_name,
+    marked_node,
+    output_node,
+    tail_nodes,
+    with_outputs,
+)
+from MedSegLensLib.segmenters.locality import Locality, locality, make_size_free
+from MedSegLensLib.segmenters.sampling import Box, Sampling, union, whole
+
+Watch = Callable[[str, list[int], torch.Tensor], None]
+
+
+@dataclass
+class Steering:
+    """An edit at one tap as maps times directions: x' = x + sum_j maps_j directions_j.
+
+    directions (J, C); maps: per sample that the edit touches, (J, *tap grid) on the tap's grid.
+    """
+
+    tap: str
+    directions: torch.Tensor
+    maps: dict[int, torch.Tensor]
+
+
+@dataclass
+class Change:
+    """An edit at a later tap, of a value that an earlier edit may already have changed.
+
+    `apply(x, samples, window)`: x (B, C, *window) -> its edited value; `boxes`: per sample, what it touches by itself.
+    """
+
+    apply: Callable[[torch.Tensor, list[int], Box], torch.Tensor]
+    boxes: dict[int, Box] = field(default_factory=dict)
+
+
+@dataclass
+class _Tail:
+    tap: str
+    entry: fx.Node
+    collapsed: Collapse | None
+    module: fx.GraphModule
+    skips: list[str]
+    local: Locality | None
+    inner: list[str]  # marks that lie inside this tail
+
+
+class Replay:
+    """A network captured for one sampling, with the recorded values of one volume.
+
+    Raises what `capture` raises.
+    """
+
+    def __init__(self, network: nn.Module, sampling: Sampling, engine: Engine, taps: list[str], channels: int):
+        self.sampling, self.engine = sampling, engine
+        example = engine.place(torch.zeros((2, channels, *sampling.sample_shape)))
+        self.graph = capture(network, example, taps)
+        order = [node.args[1] for node in self.graph.graph.nodes if node.target is MARK]
+        self.taps = sorted(taps, key=order.index)  # in the network's order
+        self.tap_shapes = {t: tuple(marked_node(self.graph, t).meta["val"].shape[1:]) for t in self.taps}
+        self._tails: dict[tuple[str, bool], _Tail] = {}
+        for tap in self.taps:
+            self._tails[tap, True] = short = self._cut(tap, collapse(self.graph, marked_node(self.graph, tap)))
+            self._tails[tap, False] = self._cut(tap, None) if short.collapsed else short
+        # A tap's own value is kept only where some edit has to start from it.
+        wanted = {t.entry for t in self._used_tails()} | {
+            n for t in self._used_tails() for n in self.graph.graph.nodes if n.name in t.skips
+        }
+        kept = sorted(wanted, key=list(self.graph.graph.nodes).index)
+        self._kept_names = [n.name for n in kept]
+        self._whole = with_outputs(self.graph, [*(marked_node(self.graph, t) for t in self.taps), *kept])
+        self.values: dict[str, torch.Tensor] = {}
+        self.logits: torch.Tensor | None = None  # (samples, K, *sample_shape), unedited
+
+    def _cut(self, tap: str, collapsed: Collapse | None) -> _Tail:
+        entry = collapsed.entry if collapsed else marked_node(self.graph, tap)
+        module, skips = cut_tail(self.graph, entry)
+        local = locality(module, entry, output_node(self.graph))
+        if local:
+            make_size_free(module)
+        after = set(tail_nodes(self.graph, entry))
+        inner = [t for t in self.taps if marked_node(self.graph, t) in after]
+        return _Tail(tap, entry, collapsed, module, [n.name for n in skips], local, inner)
+
+    def _used_tails(self) -> list[_Tail]:
+        """The short tail of every tap, and the plain one where another tap lies on what the short one skips."""
+        used = []
+        for tap in self.taps:
+            short, plain = self._tails[tap, True], self._tails[tap, False]
+            used.append(short)
+            if short.collapsed and set(plain.inner) != set(short.inner):
+                used.append(plain)
+        return used
+
+    def collapsed(self, tap: str) -> bool:
+        return self._tails[tap, True].collapsed is not None
+
+    def local(self, tap: str) -> Locality | None:
+        return self._tails[tap, True].local
+
+    @property
+    def cached_bytes(self) -> int:
+        held = list(self.values.values()) + ([self.logits] if self.logits is not None else [])
+        return sum(v.numel() * v.element_size() for v in held)
+
+    @torch.no_grad()
+    def record(
+        self,
+        volume: torch.Tensor,
+        watch: Watch | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> torch.Tensor:
+        """Run all samples of `volume` (C, Z, Y, X), keep what replays need, return logits (samples, K, *sample_shape).
+
+        `watch(tap, samples, x)` sees each tap's value (B, C, *grid) as it passes, so that it need not be kept.
+        """
+        self.values, self.logits = {}, None
+        for samples in self._batches(range(self.sampling.count)):
+            x = self.engine.place(self.sampling.inputs(volume, samples))
+            logits, *outputs = self._whole(x)
+            for tap, value in zip(self.taps, outputs, strict=False):
+                if watch:
+                    watch(tap, samples, value)
+            if self.logits is None:
+                self.logits = self._store(logits.float())
+            self.logits[samples] = logits.float()
+            for name, value in zip(self._kept_names, outputs[len(self.taps) :], strict=True):
+                if name not in self.values:
+                    self.values[name] = self._store(value)
+                self.values[name][samples] = value
+            if progress:
+                progress("segmenting", (samples[-1] + 1) / self.sampling.count)
+        return self.logits
+
+    @torch.no_grad()
+    def replay(
+        self,
+        steering: Steering,
+        later: dict[str, Change] | None = None,
+        samples: Iterable[int] | None = None,
+    ) -> Iterator[tuple[int, Box, torch.Tensor]]:
+        """Yield (sample, box, logits (K, *box)) wherever the edit can change the logits; elsewhere they are unchanged.
+
+        `later` holds edits at taps further on, which see what `steering` changed. `samples`, in the order wanted:
+        only these; by default all that are touched.
+        """
+        later = later or {}
+        tail = self._tails[steering.tap, True]
+        if any(tap not in tail.inner for tap in later):
+            tail = self._tails[steering.tap, False]
+        maps, directions = steering.maps, steering.directions.float()
+        asked = None if samples is None else list(samples)
+        cores: dict[int, list[Box]] = {}
+        for sample, rows in maps.items():
+            if asked is not None and sample not in asked:
+                continue
+            boxes = self._boxes(self._tails[steering.tap, False].local, (rows != 0).any(0))
+            if boxes:
+                cores[sample] = boxes
+        for tap, change in later.items():
+            for sample, box in change.boxes.items():
+                cores.setdefault(sample, []).append(self._core(self._tails[tap, False], box))
+        if tail.collapsed:
+            matrix = tail.collapsed.matrix
+            directions = directions.to(matrix) @ matrix.T
+        wanted = sorted(cores) if asked is None else [s for s in asked if s in cores]
+        if tail.local:
+            for sample in wanted:
+                boxes = cores[sample] if not later else [union(cores[sample])]
+                for core in boxes:
+                    yield from self._run_box(tail, later, sample, core, maps.get(sample), directions)
+        else:
+            for batch in self._batches(wanted):
+                yield from self._run_whole(tail, later, batch, maps, directions)
+
+    def logits_near(self, tap: str, sample: int, change: torch.Tensor, box: Box) -> torch.Tensor:
+        """Logits (K, *box) of one sample with `change` (C, *tap grid) added at the tap.
+
+        For derivatives with respect to the tap: autograd runs through the tail only, and through a crop of it where
+        the tail is local.
+        """
+        tail = self._tails[tap, True]
+        if tail.collapsed:
+            change = torch.einsum("c...,ec->e...", tail.collapsed.move(change), tail.collapsed.matrix)
+        crop = tail.local.crop(box) if tail.local else whole(self.sampling.sample_shape)
+        added = change[(slice(None), *self._window(tail.entry.name, crop))][None]
+        start = self._crop_of(tail.entry.name, sample, crop)
+        logits = tail.module(start + added.to(start.dtype), *(self._crop_of(n, sample, crop) for n in tail.skips))
+        inside = tuple(slice(b.start - c.start, b.stop - c.start) for b, c in zip(box, crop, strict=True))
+        return logits[(0, slice(None), *inside)].float()
+
+    def _boxes(self, local: Locality | None, touched: torch.Tensor) -> list[Box]:
+        """The boxes of the output that a change of the `touched` cells (*tap grid) reaches: one for each cluster of
+        cells, merged where one crop costs less than two."""
+        if not touched.any():
+            return []
+        if local is None:
+            return [whole(self.sampling.sample_shape)]
+        return [local.core(box) for box in clusters(touched, local)]
+
+    def _core(self, tail: _Tail, box: Box) -> Box:
+        return tail.local.core(box) if tail.local else whole(self.sampling.sample_shape)
+
+    def _run_box(self, tail, later, sample, core, maps, directions):
+        crop = tail.local.crop(core)
+        start = self._crop_of(tail.entry.name, sample, crop)
+        if maps is not None:
+            start = start + self._added(tail, maps, directions, self._window(tail.entry.name, crop)).to(start.dtype)
+        skips = [self._crop_of(name, sample, crop) for name in tail.skips]
+        logits = self._run(tail, later, [sample], crop, start, skips)[0]
+        inside = tuple(slice(c.start - k.start, c.stop - k.start) for c, k in zip(core, crop, strict=True))
+        yield sample, core, logits[(slice(None), *inside)].float()
+
+    def _run_whole(self, tail, later, batch, maps, directions):
+        crop = whole(self.sampling.sample_shape)
+        window = self._window(tail.entry.name, crop)
+        start = self.values[tail.entry.name][batch].clone()
+        for i, sample in enumerate(batch):
+            if sample in maps:
+                start[i] += self._added(tail, maps[sample], directions, window).to(start.dtype)
+        skips = [self.values[name][batch] for name in tail.skips]
+        logits = self._run(tail, later, batch, crop, self.engine.place(start), skips)
+        for i, sample in enumerate(batch):
+            yield sample, crop, logits[i].float()
+
+    def _run(self, tail, later, samples, crop, start, skips):
+        changed = []
+        for tap, change in later.items():
+            node = getattr(tail.module, intervention_name(tap))
+            grid = self.tap_shapes[tap][1:]
+            step = [n // g for n, g in zip(self.sampling.sample_shape, grid, strict=True)]
+            window = tuple(slice(c.start // f, -(-c.stop // f)) for c, f in zip(crop, step, strict=True))
+            node.change = lambda x, change=change, window=window: change.apply(x, samples, window)
+            changed.append(node)
+        try:
+            return tail.module(start, *skips)
+        finally:
+            for node in changed:
+                node.change = None
+
+    def _added(self, tail: _Tail, maps: torch.Tensor, directions: torch.Tensor, window: Box) -> torch.Tensor:
+        """What the edit adds to one sample's entry (C, *window); nothing outside the window is computed."""
+        maps = maps.to(directions)
+        if tail.collapsed:
+            maps = tail.collapsed.move(maps)
+        return torch.einsum("j...,jc->c...", maps[(slice(None), *window)], directions)
+
+    def _window(self, name: str, crop: Box) -> Box:
+        """A crop in output voxels as a window of a kept value's own grid."""
+        grid = self.values[name].shape[2:]
+        steps = [n // g for n, g in zip(self.sampling.sample_shape, grid, strict=True)]
+        return tuple(slice(c.start // f, c.stop // f) for c, f in zip(crop, steps, strict=True))
+
+    def _crop_of(self, name: str, sample: int, crop: Box) -> torch.Tensor:
+        value = self.values[name]
+        return value[(slice(sample, sample + 1), slice(None), *self._window(name, crop))]
+
+    def _store(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.empty(
+            (self.sampling.count, *like.shape[1:]),
+            dtype=like.dtype,
+            device=like.device,
+            memory_format=self.engine.memory_format(like.ndim),
+        )
+
+    def _batches(self, samples: Iterable[int]) -> Iterator[list[int]]:
+        samples = list(samples)
+        for first in range(0, len(samples), self.engine.batch):
+            yield samples[first : first + self.engine.batch]
