@@ -1,0 +1,1 @@
+"""Qt widgets of the module: thin, no numbers computed here."""

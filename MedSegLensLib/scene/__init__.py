@@ -1,0 +1,1 @@
+"""MRML nodes: the only place that writes them."""

@@ -1,0 +1,1 @@
+"""The process that alone imports torch, and the client that starts, watches and asks it."""
