@@ -53,3 +53,9 @@ class Cancelled(MedSegLensError):
 
     def __init__(self, subject: object = "run"):
         super().__init__(subject, "cancelled by the user.", "Start it again to have the result.")
+
+
+class WorkerError(MedSegLensError):
+    """A worker that cannot be started, reached or understood, or has no room for what is asked."""
+
+    exit_code = 8
