@@ -1,6 +1,5 @@
 """From a folder or from named files to a case."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +8,16 @@ import SimpleITK as sitk
 from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES, Case
 from MedSegLensLib.cases.foreground import background_value, looks_unstripped
 from MedSegLensLib.cases.grid import in_words, same_grid, voxel_ml
+from MedSegLensLib.cases.modality_words import modality_of_ending
 from MedSegLensLib.cases.volume import bare_name, is_volume_file, read_image, read_labels
 from MedSegLensLib.errors import CaseError
-
-ALIASES = {
-    "t1n": ("t1n", "t1", "t1w", "t1pre"),
-    "t1c": ("t1c", "t1ce", "t1gd", "t1post", "t1wce"),
-    "t2w": ("t2w", "t2"),
-    "t2f": ("t2f", "flair", "t2flair"),
-    "seg": ("seg", "segmentation", "label", "labels"),
-}
-"""How file names end, in lower case, after the last of '-', '_', '.' or a space (BraTS 2021, BraTS 2023, plain)."""
 
 LEAST_OVERLAP = 0.05
 """Share of a volume's foreground that must lie on the reference's grid."""
 
 
 def read_case(path: Path) -> Case:
-    """A case from a folder: NIfTI, NRRD or MetaImage files named as in `ALIASES`, or else DICOM series.
+    """A case from a folder: NIfTI, NRRD or MetaImage files named as in `modality_words.ALIASES`, or else DICOM series.
 
     Raises CaseError when the path is no folder, names no modality or one twice, or a file cannot be used.
     """
@@ -44,7 +35,7 @@ def read_case(path: Path) -> Case:
 
     found: dict[str, Path] = {}
     for file in files:
-        key = _key_of(file)
+        key = modality_of_ending(bare_name(file))
         if key is None:
             continue
         if key in found:
@@ -91,12 +82,6 @@ def read_volumes(volumes: dict[str, Path], labels: Path | None = None, name: str
         notes += said
     first = next(iter(images.values()))[1]
     return _assemble(name or bare_name(first), images, (segmentation, Path(labels)) if labels else None, notes)
-
-
-def _key_of(file: Path) -> str | None:
-    """The modality (or 'seg') that a file's name ends in."""
-    last = re.split(r"[-_. ]", bare_name(file).lower())[-1]
-    return next((key for key, names in ALIASES.items() if last in names), None)
 
 
 def _assemble(
