@@ -1,0 +1,119 @@
+"""Which latents lie over the anatomy: the selected one in the foreground, further ones in the layers above it."""
+
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+from MedSegLensLib.errors import MedSegLensError
+from MedSegLensLib.scene import colours
+from MedSegLensLib.scene.overlays import Overlays, slots
+
+if TYPE_CHECKING:
+    import slicer
+
+    from MedSegLensLib.panel.review import Review
+
+CACHED = 24
+"""Activation volumes kept for switching back and forth, about 0.1 to 1 MB each."""
+
+
+def keyOf(tap: str, latent: int) -> str:
+    return f"{tap}/{latent}"
+
+
+class OverlayChoice:
+    """Shows and hides activation volumes. What is shown is read from the scene, so that it is so after loading one."""
+
+    def __init__(self, review: "Review", owner: "slicer.vtkMRMLNode"):
+        self._review = review
+        self.scene = Overlays(owner)
+        self._cache: dict[str, object] = {}
+        self._wanted: dict[int, str] = {}
+
+    def slotOf(self, tap: str, latent: int) -> int | None:
+        """The slot in which a latent is shown, or None."""
+        return self._shown().get(keyOf(tap, latent))
+
+    def swatch(self, tap: str, latent: int) -> tuple[int, int, int] | None:
+        """RGB 0-255 of the overlay of a latent; None where it is not shown."""
+        slot = self.slotOf(tap, latent)
+        return None if slot is None else colours.swatch(self.scene.colour(slot))
+
+    def show(self, tap: str, latent: int) -> None:
+        """Show a latent in the foreground, in place of the one before; nothing to do where it is shown already."""
+        if self.slotOf(tap, latent) is None:
+            self._fill(0, tap, latent)
+
+    def toggle(self, tap: str, latent: int) -> None:
+        """Show a latent beside those that are shown, or hide it."""
+        slot = self.slotOf(tap, latent)
+        if slot is not None:
+            self._wanted.pop(slot, None)
+            self.scene.hide(slot)
+            self._review.overlaysChanged.emit()
+            return
+        taken = set(self._shown().values()) | set(self._wanted)
+        free = [slot for slot in range(slots()) if slot not in taken]
+        self._fill(free[0] if free else 0, tap, latent)
+
+    def hideAll(self) -> None:
+        self._cache.clear()
+        self._wanted.clear()
+        for slot in range(slots()):
+            self.scene.hide(slot)
+        self._review.overlaysChanged.emit()
+
+    def setDisplay(self, opacity: float, threshold: float) -> None:
+        """Opacity and threshold (0 to 1) of all overlays."""
+        for slot in range(slots()):
+            if self.scene.node(slot) is not None:
+                self.scene.set_opacity(slot, opacity)
+                self.scene.set_threshold(slot, threshold)
+
+    def _shown(self) -> dict[str, int]:
+        return {self.scene.key_of(slot): slot for slot in range(slots()) if self.scene.shown(slot)}
+
+    def _fill(self, slot: int, tap: str, latent: int) -> None:
+        review, key = self._review, keyOf(tap, latent)
+        if review.session is None:
+            if self.scene.key_of(slot) == key and self.scene.show_again(slot):
+                review.overlaysChanged.emit()
+                return
+            review.said.emit(_("Press Continue to see latents that were not shown when the scene was saved."), False)
+            review.overlaysChanged.emit()
+            return
+        self._wanted[slot] = key
+        if key in self._cache:
+            self._draw(slot, key, tap, latent, self._cache[key])
+            return
+        review.watch.add(
+            review.session.activation(tap, latent),
+            lambda overlay: self._draw(slot, key, tap, latent, overlay),
+            self._failed,
+        )
+
+    def _draw(self, slot: int, key: str, tap: str, latent: int, overlay) -> None:
+        self._cache[key] = overlay
+        if len(self._cache) > CACHED:
+            del self._cache[next(iter(self._cache))]
+        if self._wanted.get(slot) != key:
+            return  # another latent was chosen meanwhile
+        del self._wanted[slot]
+        parameters = self._review.parameters
+        try:
+            self.scene.show(
+                slot,
+                overlay,
+                _("latent {number} ({tap})").format(number=latent, tap=tap),
+                self._review.result.reference,
+                threshold=parameters.overlayThreshold / 100,
+                opacity=parameters.overlayOpacity,
+                key=key,
+            )
+        except MedSegLensError as problem:
+            self._review.said.emit(str(problem), True)
+        self._review.overlaysChanged.emit()
+
+    def _failed(self, problem: MedSegLensError) -> None:
+        self._review.said.emit(str(problem), True)
+        self._review.overlaysChanged.emit()
