@@ -31,7 +31,7 @@ def read_case(path: Path) -> Case:
         from MedSegLensLib.cases.dicom import read_dicom_volumes
 
         volumes, notes = read_dicom_volumes(path)
-        return _assemble(path.resolve().name, volumes, None, notes)
+        return assemble(path.resolve().name, volumes, None, notes)
 
     found: dict[str, Path] = {}
     for file in files:
@@ -81,16 +81,19 @@ def read_volumes(volumes: dict[str, Path], labels: Path | None = None, name: str
         segmentation, said = read_labels(labels)
         notes += said
     first = next(iter(images.values()))[1]
-    return _assemble(name or bare_name(first), images, (segmentation, Path(labels)) if labels else None, notes)
+    return assemble(name or bare_name(first), images, (segmentation, Path(labels)) if labels else None, notes)
 
 
-def _assemble(
+def assemble(
     name: str,
     volumes: dict[str, tuple[sitk.Image, Path]],
     labels: tuple[sitk.Image, Path] | None,
     notes: list[str],
 ) -> Case:
-    """One case from checked volumes: one grid for all, and what there is to say about them."""
+    """One case from checked volumes: one grid for all, and what there is to say about them.
+
+    A path is only what a volume is called in notes and errors.
+    """
     order = [m for m in MODALITIES if m in volumes]
     # The finest grid keeps every volume's detail; of equally fine ones the first in the order of MODALITIES.
     chosen = min(order, key=lambda m: round(voxel_ml(volumes[m][0]), 6))

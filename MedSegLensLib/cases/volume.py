@@ -55,23 +55,28 @@ def read_labels(path: Path) -> tuple[sitk.Image, list[str]]:
     Raises CaseError as `read_image` does, and for values that are not BraTS labels or hold both 3 and 4.
     """
     image, notes = _read(path)
-    _check_finite(sitk.GetArrayViewFromImage(image), path)
+    return check_labels(image, path), notes
+
+
+def check_labels(image: sitk.Image, subject: object) -> sitk.Image:
+    """`image` as uint8 with BraTS 2023 values, once it is sure to hold labels; `subject` is what an error names."""
+    _check_finite(sitk.GetArrayViewFromImage(image), subject)
     values = np.unique(sitk.GetArrayViewFromImage(image))
     strange = [v for v in values.tolist() if v not in (0, 1, 2, 3, 4)]
     if strange:
         raise CaseError(
-            path,
+            subject,
             f"it holds values that are no BraTS labels, such as {strange[0]:g} ({len(strange)} such values).",
             "Give a segmentation with 0 background, 1 NCR, 2 ED and 3 (or, as in BraTS 2021, 4) ET.",
         )
     if 3 in values and 4 in values:
         raise CaseError(
-            path,
+            subject,
             "it holds both 3 and 4, so that it follows neither BraTS 2021 (4 is ET) nor BraTS 2023 (3 is ET).",
             "Relabel it to 1 NCR, 2 ED, 3 ET.",
         )
     image = sitk.Cast(image, sitk.sitkUInt8)
-    return (sitk.ChangeLabel(image, {4: 3}) if 4 in values else image), notes
+    return sitk.ChangeLabel(image, {4: 3}) if 4 in values else image
 
 
 def check_intensities(image: sitk.Image, subject: object) -> sitk.Image:
@@ -200,19 +205,30 @@ def _read_skewed_nifti(path: Path) -> tuple[sitk.Image, list[str]]:
         array = np.asanyarray(nifti.dataobj)
     except Exception as error:  # nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from error
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nifti.affine  # RAS to LPS
+    if array.ndim != 3:
+        return sitk.GetImageFromArray(np.ascontiguousarray(array.T).astype(np.float32)), []
+    image, turned = placed_image(np.ascontiguousarray(array.T).astype(np.float32), nifti.affine, path)
+    return image, [f"The axes in {path.name}'s header are not perpendicular; they were turned by {turned:.2g} degrees."]
+
+
+def placed_image(array: np.ndarray, ijk_to_ras: np.ndarray, subject: object) -> tuple[sitk.Image, float]:
+    """An array (Z, Y, X) as a volume with the nearest axes that are perpendicular (polar decomposition), its centre
+    kept in place; and by how many degrees they had to be turned.
+
+    ijk_to_ras: (4, 4), from index (x, y, z) to RAS mm. Raises CaseError, naming `subject`, where it gives no place.
+    """
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(ijk_to_ras, float)  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or np.any(spacing <= 0) or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise CaseError(path, "its header gives no usable position in space.", "Export it again with a valid affine.")
+        raise CaseError(subject, "its header gives no usable position in space.", "Export it again with a valid affine.")
     axes = affine[:3, :3] / spacing
     u, _, v = np.linalg.svd(axes)
     direction = u @ v
-    turned = np.degrees(np.arccos(np.clip((axes * direction).sum(axis=0), -1, 1))).max()
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T).astype(np.float32))
-    middle = (np.array(array.shape[:3]) - 1) / 2
+    turned = float(np.degrees(np.arccos(np.clip((axes * direction).sum(axis=0), -1, 1))).max())
+    middle = (np.array(array.shape[::-1]) - 1) / 2
     origin = (affine[:3, :3] @ middle + affine[:3, 3]) - direction @ (spacing * middle)
-    if image.GetDimension() == 3:
-        image.SetSpacing(spacing.tolist())
-        image.SetDirection(direction.ravel().tolist())
-        image.SetOrigin(origin.tolist())
-    return image, [f"The axes in {path.name}'s header are not perpendicular; they were turned by {turned:.2g} degrees."]
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin(origin.tolist())
+    return image, turned

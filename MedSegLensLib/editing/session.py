@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from MedSegLensLib.cases.case import Case, region_mask
+from MedSegLensLib.cases.case import REGIONS, Case, region_mask
 from MedSegLensLib.cases.conform import conform
 from MedSegLensLib.editing.latent_edits import LatentEdits
 from MedSegLensLib.editing.places import brain_tokens
@@ -30,6 +30,8 @@ from MedSegLensLib.segmenters.replay import Replay, Steering
 from MedSegLensLib.segmenters.sampling import Box, sampling_of, union, whole
 
 Progress = Callable[[str, float], None]
+Watch = Callable[[float, np.ndarray | None], None]
+Admit = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ class Session:
         device: str | None = None,
         engine: Engine | None = None,
         progress: Progress | None = None,
+        admit: Admit | None = None,
     ):
+        """`progress` may raise Cancelled, between two batches of samples. `admit(bytes, what)` is told what memory the
+        recorded values and codes will take before they are allocated, and may raise."""
         self.case, self.pack, self.timings = case, pack, {}
         say = progress or (lambda stage, share: None)
         say("conforming", 0.0)
@@ -79,6 +84,10 @@ class Session:
             self.replay = self._make_replay(channels)
         grids = {tap: shape[1:] for tap, shape in self.replay.tap_shapes.items()}
         self.brain_tokens = {tap: brain_tokens(self.conformed, self.sampling, grids[tap]) for tap in pack.taps}
+        if admit:
+            tokens = sum(int(np.count_nonzero(b)) * pack.lens(tap).k for tap, b in self.brain_tokens.items())
+            # A code is kept as 8 bytes, twice while the blocks are merged.
+            admit(self.replay.bytes_to_record + int(16 * tokens), "the activations of this case")
         builders = {tap: CodesBuilder(self.lenses[tap], (self.sampling.count, *grids[tap])) for tap in pack.taps}
 
         def watch(tap, samples, x):
@@ -116,11 +125,18 @@ class Session:
         """argmax over K as uint8, of logits (samples, K, *sample_shape) merged over a box of the volume."""
         return best_label(self.sampling.merge(logits, box))
 
-    def probability(self, region: str) -> np.ndarray:
-        """Probability of a region, float32 (Z, Y, X): the sum of its labels' softmax."""
-        from MedSegLensLib.cases.case import REGIONS
-
-        merged = self.sampling.merge(self.replay.logits, whole(self.labels.shape))
+    def probability(self, region: str, recipe: Recipe | None = None) -> np.ndarray:
+        """Probability of a region, float32 (Z, Y, X), under a recipe where one is given: the sum of its labels'
+        softmax. Raises UsageError for an unknown region, and as `edit` does."""
+        if region not in REGIONS:
+            raise UsageError(str(region), "is not a region.", f"Regions are {', '.join(REGIONS)}.")
+        logits = self.replay.logits
+        if recipe is not None:
+            recipe.check_pack(self.pack)
+            logits = logits.clone()
+            for sample, box, changed in self._run(recipe, None):
+                logits[(sample, slice(None), *box)] = changed
+        merged = self.sampling.merge(logits, whole(self.labels.shape))
         return merged.softmax(0)[list(REGIONS[region])].sum(0).cpu().numpy()
 
     def region_ml(self, labels: np.ndarray, region: str) -> float:
@@ -144,18 +160,40 @@ class Session:
 
     # -- edits ------------------------------------------------------------------------------------------------------
 
-    def edit(self, recipe: Recipe, samples: list[int] | None = None) -> Edited:
+    def edit(
+        self,
+        recipe: Recipe,
+        samples: list[int] | None = None,
+        first: tuple[int, ...] = (),
+        watch: Watch | None = None,
+    ) -> Edited:
         """The segmentation under a recipe; only what it reaches is computed.
 
-        `samples`: only these slices or windows, in this order (those on screen first). Labels elsewhere are the
-        unedited ones. Raises RecipeError or UsageError for a recipe that does not fit the pack.
+        `samples`: only these slices or windows, in this order; labels elsewhere are the unedited ones. `first`: of all
+        of them these first, those on screen. `watch(share, labels)` is called after each sample with the share done,
+        and once with the labels (to be read at once, not kept), when those of `first` are done; it may raise
+        Cancelled. Raises RecipeError or UsageError for a recipe that does not fit the pack.
         """
         started = time.perf_counter()
         recipe.check_pack(self.pack)
         labels, boxes, ran = self.labels.copy(), [], []
         overlapping = self.sampling.overlapping
         logits = self.replay.logits.clone() if overlapping else None
+        wanted = list(range(self.sampling.count)) if samples is None else list(samples)
+        early = [s for s in wanted if s in first]
+        shown = not early
+
+        def settle():
+            if overlapping and boxes:
+                labels[union(boxes)] = self.labels_of(logits, union(boxes))
+
+        if early:
+            samples = early + [s for s in wanted if s not in first]
         for sample, box, changed in self._run(recipe, samples):
+            if watch and not shown and sample not in early:
+                settle()
+                watch(len(ran) / len(wanted), labels)
+                shown = True
             place = self.sampling.place(sample, box)
             boxes.append(place)
             ran.append(sample)
@@ -163,9 +201,9 @@ class Session:
                 logits[(sample, slice(None), *box)] = changed
             else:
                 labels[place] = best_label(changed)
-        if overlapping and boxes:
-            box = union(boxes)
-            labels[box] = self.labels_of(logits, box)
+            if watch:
+                watch(len(ran) / len(wanted), None)
+        settle()
         return Edited(labels, union(boxes) if boxes else None, tuple(dict.fromkeys(ran)), time.perf_counter() - started)
 
     def _run(self, recipe: Recipe, samples: list[int] | None):
@@ -177,7 +215,7 @@ class Session:
         if not by_tap:
             return
         first, *later = by_tap.values()
-        steering = Steering(first.tap, first.directions, first.maps())
+        steering = Steering(first.tap, first.directions, first.maps(samples))
         yield from self.replay.replay(steering, {e.tap: e.change() for e in later}, samples)
 
 

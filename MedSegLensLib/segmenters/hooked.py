@@ -25,7 +25,8 @@ class HookedReplay:
             return lambda x: self.tap_shapes.setdefault(tap, tuple(x.shape[1:])) and None
 
         with torch.no_grad(), changed(network, {tap: note(tap) for tap in taps}):
-            network(engine.place(torch.zeros((1, channels, *sampling.sample_shape))))
+            logits = network(engine.place(torch.zeros((1, channels, *sampling.sample_shape))))
+        self.bytes_to_record = 4 * sampling.count * logits.numel()  # the volume is the caller's
         self.taps = list(self.tap_shapes)  # in the network's order
         self.volume: torch.Tensor | None = None
         self.logits: torch.Tensor | None = None
