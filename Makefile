@@ -90,7 +90,7 @@ benchmarks: venv ## each command in benchmarks/, its numbers into build/benchmar
 
 # The first lens of each pack is its default. Some hours on two cores; see docs/training.md.
 DATA ?= ../shared/data/brats2021
-LENSES_unet := upcat_3 down_4
+LENSES_unet := decoder deep
 LENSES_segformer := fused stage3
 
 packs: pack-unet pack-segformer ## train the shipped packs anew (DATA=<folder of the BraTS 2021 cases>)

@@ -1,4 +1,4 @@
-"""Small networks of the three architectures, and taps of theirs from early to late."""
+"""Small networks of the architectures, and taps of theirs from early to late."""
 
 import torch
 
@@ -6,6 +6,7 @@ from MedSegLensLib.segmenters.architectures import SegmenterConfig, build_networ
 
 SMALL = {
     "unet": (SegmenterConfig("unet", {"features": [8, 8, 12, 16, 20, 8]}), (5, 64, 80)),
+    "strided_unet": (SegmenterConfig("strided_unet", {"channels": [8, 12, 16, 20]}), (5, 64, 80)),
     "segformer": (SegmenterConfig("segformer"), (5, 64, 96)),
     "segresnet": (
         SegmenterConfig("segresnet", {"init_filters": 8}, sampling="patches", patch_size=(32, 32, 32), overlap=0.25),
@@ -14,6 +15,7 @@ SMALL = {
 }
 TAPS = {
     "unet": ["down_2", "down_4", "upcat_3", "upcat_1"],
+    "strided_unet": ["model.1.submodule.0", "model.1.submodule.1.submodule", "model.1.submodule", "model.1"],
     "segformer": ["model.segformer.stages.2", "model.segformer.stages.3", "model.decode_head.activation"],
     "segresnet": ["down_layers.3", "up_layers.0", "up_layers.1"],
 }

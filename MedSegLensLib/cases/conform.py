@@ -153,7 +153,7 @@ class Conformed:
     def _in_box(self, image: sitk.Image) -> np.ndarray:
         if not self.grid.resampled and same_grid(image, self.reference):
             values = self.grid.oriented(sitk.GetArrayViewFromImage(image))
-            return _cut(values, self.start, self.brain.shape)
+            return cut_box(values, self.start, self.brain.shape)
         box = self.to_image(self.brain)
         return sitk.GetArrayFromImage(sitk.Resample(image, box, sitk.Transform(), sitk.sitkNearestNeighbor, 0))
 
@@ -211,7 +211,7 @@ def conform(case: Case, spec: InputSpec) -> Conformed:
     shape = -(-(high - low) // divisor) * divisor
     first = low - (shape - (high - low)) // 2
     start, shape = tuple(int(i) for i in first[::-1]), tuple(int(n) for n in shape)
-    brain = _cut(whole, start, shape)
+    brain = cut_box(whole, start, shape)
     # Specks that the box leaves out may still touch its padding.
     kept = np.zeros(shape, bool)
     core = tuple(slice(int(a - f), int(b - f)) for a, b, f in zip(low, high, first, strict=True))
@@ -230,7 +230,7 @@ def conform(case: Case, spec: InputSpec) -> Conformed:
             values, background = moved / np.maximum(weight, 0.5), 0.0
         else:
             values = grid.oriented(values)
-        _zscore(_cut(values, start, shape, fill=background), brain, background, out=array[channel])
+        _zscore(cut_box(values, start, shape, fill=background), brain, background, out=array[channel])
     return Conformed(array, brain, present, tuple(notes), grid, start, case.reference)
 
 
@@ -298,7 +298,7 @@ def _overlap(start: tuple[int, int, int], shape: tuple[int, ...], size: tuple[in
     return tuple(inside), tuple(box)
 
 
-def _cut(array: np.ndarray, start: tuple[int, int, int], shape: tuple[int, ...], fill: float = 0) -> np.ndarray:
+def cut_box(array: np.ndarray, start: tuple[int, int, int], shape: tuple[int, ...], fill: float = 0) -> np.ndarray:
     """A copy of the box (start in x, y, z; shape in Z, Y, X), `fill` where it goes beyond the array."""
     cut = np.full(shape, fill, array.dtype)
     inside, box = _overlap(start, shape, array.shape[::-1])

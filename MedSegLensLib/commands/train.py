@@ -7,6 +7,8 @@ from MedSegLensLib.commands.common import Result, add_command, output_folder, pr
 from MedSegLensLib.errors import CaseError, UsageError
 
 SEGMENTER_FILE, TRAINING_FILE = "segmenter.safetensors", "training.json"
+FINETUNE_CASES = 16
+"""Of a larger cohort, the last steps of a lens use the first so many: they are kept in memory, 50 MB a case."""
 
 
 def add_parser(commands) -> None:
@@ -93,14 +95,16 @@ def trained_segmenter(folder: Path):
 
 def run_lens(options) -> Result:
     from MedSegLensLib.cases.reading import read_case
+    from MedSegLensLib.editing.finetuning import finetune
     from MedSegLensLib.editing.harvest import harvest
     from MedSegLensLib.lenses.files import save_lens
     from MedSegLensLib.lenses.sampling import DEFAULT_SHARES, STRATA, TokenBuffer
-    from MedSegLensLib.lenses.training import LensConfig, train_lens
+    from MedSegLensLib.lenses.training import LensConfig, calibrate, train_lens
     from MedSegLensLib.segmenters.engine import choose_engine
 
     values = read_config(options.config)
     names, capacity = values.pop("cases", []), values.pop("tokens", 400_000)
+    finetuning = {"steps": 0} | values.pop("finetune", {})
     shares = {STRATA.index(k): v for k, v in values.pop("shares", {}).items()} or DEFAULT_SHARES
     if options.steps:
         values["steps"] = options.steps
@@ -124,6 +128,13 @@ def run_lens(options) -> Result:
 
         buffer = TokenBuffer.gather(chunks(), capacity, config.seed, shares)
         lens = train_lens(buffer, config, progress)
+        if finetuning["steps"]:
+            cases = read_cases(options.cases, names[:FINETUNE_CASES])
+            lens = finetune(
+                lens, cases, prepared, segmenter, spec, engine, **finetuning, seed=config.seed, progress=progress
+            )
+            lens = calibrate(lens, buffer)
+            lens.metadata["finetuned"] = finetuning
     lens.metadata["cases"] = names
     save_lens(lens, options.out)
     held_out = lens.metadata["held_out"]

@@ -37,12 +37,14 @@ class LatentEdits:
                 place = place & tokens_of(inside, session.sampling, self.codes.grid[1:])
             self._steps.append((self.latents.index(edit.latent), edit, place))
 
-    def maps(self) -> dict[int, torch.Tensor]:
-        """z' - z per touched sample, (J, *grid), from the recorded codes."""
-        rows = np.stack([self.codes.dense(j) for j in self.latents])  # (J, samples, *grid)
-        change = self._after(rows, lambda place: place) - rows
-        touched = np.flatnonzero((change != 0).reshape(*change.shape[:2], -1).any(axis=(0, 2)))
-        return {int(s): torch.from_numpy(change[:, s]) for s in touched}
+    def maps(self, samples: list[int] | None = None) -> dict[int, torch.Tensor]:
+        """z' - z per touched sample, (J, *grid), from the recorded codes; of `samples` only, where given."""
+        wanted = range(self.codes.grid[0]) if samples is None else samples
+        some = slice(None) if samples is None else samples
+        rows = np.stack([self.codes.dense(j, samples) for j in self.latents])  # (J, wanted, *grid)
+        change = self._after(rows, lambda place: place[some]) - rows
+        touched = (change != 0).reshape(*change.shape[:2], -1).any(axis=(0, 2))
+        return {s: torch.from_numpy(change[:, i]) for i, s in enumerate(wanted) if touched[i]}
 
     def change(self) -> Change:
         """The same edits at a tap whose value an earlier edit may have changed: codes are computed anew there."""

@@ -56,12 +56,19 @@ class Codes:
         run = slice(self.pointers[j], self.pointers[j + 1])
         return self.tokens[run], self.values[run]
 
-    def dense(self, j: int) -> np.ndarray:
-        """Code of latent j over the tap's grid, float32 of shape `grid`."""
+    def dense(self, j: int, samples: list[int] | None = None) -> np.ndarray:
+        """Code of latent j over the tap's grid, float32 of shape `grid`; of `samples` only, in their order, if given."""
         tokens, values = self.latent(j)
-        dense = np.zeros(self.n_tokens, np.float32)
-        dense[tokens] = values
-        return dense.reshape(self.grid)
+        if samples is None:
+            dense = np.zeros(self.n_tokens, np.float32)
+            dense[tokens] = values
+            return dense.reshape(self.grid)
+        size = self.n_tokens // self.grid[0]
+        dense = np.zeros((len(samples), size), np.float32)
+        for row, sample in zip(dense, samples, strict=True):
+            first, last = np.searchsorted(tokens, (sample * size, (sample + 1) * size))
+            row[tokens[first:last] - sample * size] = values[first:last]
+        return dense.reshape(len(samples), *self.grid[1:])
 
     def samples(self, j: int) -> np.ndarray:
         """Samples (slices or patches) in which latent j fires, ascending."""

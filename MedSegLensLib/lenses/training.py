@@ -114,9 +114,6 @@ def train_lens(tokens: TokenSource, config: LensConfig, progress: Callable[[str,
     seconds = time.perf_counter() - started
 
     lens = sae.to_lens(config, centre, scale)
-    lens.threshold.fill_(_calibrated_threshold(lens, tokens.held_out))
-    lens = lens.to("cpu")
-    measures = measure_lens(lens, [(tokens.held_out.cpu(), tokens.held_out_strata)])
     lens.metadata = {
         "medseglens_version": __version__,
         "training": {
@@ -125,10 +122,17 @@ def train_lens(tokens: TokenSource, config: LensConfig, progress: Callable[[str,
             "tokens_per_second": round(config.steps * config.batch / seconds),
         },
         "threshold_running": float(running / scale),
-        "threshold": float(lens.threshold[0]),
-        "held_out": measures.to_json(),
         "log": log,
     }
+    return calibrate(lens, tokens)
+
+
+def calibrate(lens: Lens, tokens: TokenSource) -> Lens:
+    """The lens on the CPU with the threshold at which its mean L0 on `tokens.held_out` is k, and measured there."""
+    lens.threshold.fill_(_calibrated_threshold(lens, tokens.held_out))
+    lens = lens.to("cpu")
+    measures = measure_lens(lens, [(tokens.held_out.cpu(), tokens.held_out_strata)])
+    lens.metadata |= {"threshold": float(lens.threshold[0]), "held_out": measures.to_json()}
     return lens
 
 

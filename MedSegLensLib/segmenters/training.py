@@ -1,7 +1,7 @@
 """Training of a segmenter on conformed cases and phantoms.
 
 A training example is a crop around a voxel drawn by class, so that a region which few cases have is seen as often as
-one which all have. The loss is MONAI's Dice + cross-entropy; the weights kept are the exponential moving average, and
+one which all have; some crops show another case's lesion, or a fainter one (lesion_mixing.py). The loss is MONAI's Dice + cross-entropy; the weights kept are the exponential moving average, and
 always those of the last step: no validation case has a say in which weights are kept.
 """
 
@@ -19,13 +19,15 @@ from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.errors import CaseError
 from MedSegLensLib.segmenters.architectures import SegmenterConfig, build_network
 from MedSegLensLib.segmenters.augmentation import training_transforms, vary_modalities
+from MedSegLensLib.segmenters.lesion_mixing import TrainingVolume, fainter, transplant
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides the trained weights. `crop` is (z, y, x) voxels; z = 1 for slices."""
+    """Everything that decides the trained weights. `crop` is (z, y, x) voxels; z = 1 for slices. `transplants` and
+    `faint_lesions` are shares of the examples from real cases."""
 
     segmenter: SegmenterConfig
     input: InputSpec
@@ -37,6 +39,8 @@ class TrainingConfig:
     average_decay: float = 0.998
     modality_dropout: float = 0.35
     spoilt_modality: float = 0.08
+    transplants: float = 0.0
+    faint_lesions: float = 0.0
     phantoms: int = 6
     phantom_share: float = 0.1
     class_shares: dict[str, float] = field(
@@ -66,36 +70,22 @@ class _Crops:
     def __init__(self, cases: list[Case], config: TrainingConfig):
         self.config, self.random = config, np.random.default_rng(config.seed)
         self.transforms = training_transforms(config.segmenter.spatial_dims, config.seed)
-        self.images, self.brains, self.labels, self.voxels = [], [], [], []
+        self.volumes: list[TrainingVolume] = []
+        self.voxels: list[dict[str, np.ndarray]] = []
         for case in cases:
             if case.labels is None:
                 raise CaseError(case.name, "has no labels to train on.", "Add its segmentation, or leave the case out.")
             conformed = conform(case, config.input)
             labels = conformed.labels(case.labels)
-            self.images.append(conformed.array)
-            self.brains.append(conformed.brain)
-            self.labels.append(labels)
+            self.volumes.append(TrainingVolume.of(conformed, labels))
             classes = {"NCR": labels == 1, "ED": labels == 2, "ET": labels == 3}
             classes |= {"brain": conformed.brain, "any": np.ones_like(conformed.brain)}
             self.voxels.append({name: np.flatnonzero(mask).astype(np.int32) for name, mask in classes.items()})
 
-    def draw(self, among: range) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(self, among: range, mixing: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """One augmented crop, of a class drawn by `class_shares`: image (C, *spatial), label (1, *spatial)."""
-        random, shares = self.random, self.config.class_shares
-        wanted = random.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values()))
-        having = [i for i in among if self.voxels[i][wanted].size] or list(among)
-        case = having[random.integers(len(having))]
-        voxels = self.voxels[case][wanted] if self.voxels[case][wanted].size else self.voxels[case]["any"]
-        shape, size = np.array(self.labels[case].shape), np.array(self.config.crop)
-        centre = np.array(np.unravel_index(voxels[random.integers(voxels.size)], tuple(shape)))
-        jitter = np.where(size > 1, random.integers(-size // 4, size // 4 + 1), 0)
-        start = np.clip(centre + jitter - size // 2, 0, np.maximum(shape - size, 0))
-        window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
-        image, label = self.images[case][(slice(None), *window)], self.labels[case][window][None]
-        brain = self.brains[case][window][None]
-        short = [(0, int(s - n)) for s, n in zip(size, label.shape[1:], strict=True)]
-        if any(after for _, after in short):
-            image, label, brain = (np.pad(a, [(0, 0), *short]) for a in (image, label, brain))
+        image, label, brain, _ = self._window(among, mixing)
+        label, brain = label[None], brain[None]
         if self.config.segmenter.spatial_dims == 2:
             image, label, brain = image[:, 0], label[:, 0], brain[:, 0]
         # The brain travels as the label's second bit plane: one nearest-neighbour warp serves both.
@@ -103,10 +93,39 @@ class _Crops:
         moved = self.transforms({"image": torch.from_numpy(np.ascontiguousarray(image)), "label": both})
         both = torch.as_tensor(moved["label"]).round().to(torch.int64)
         image = torch.as_tensor(moved["image"])
+        config = self.config
         return (
-            vary_modalities(image, both[0] >= 8, random, self.config.modality_dropout, self.config.spoilt_modality),
+            vary_modalities(image, both[0] >= 8, self.random, config.modality_dropout, config.spoilt_modality),
             both % 8,
         )
+
+    def _window(self, among: range, mixing: bool):
+        random, shares = self.random, self.config.class_shares
+        wanted = random.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values()))
+        having = [i for i in among if self.voxels[i][wanted].size] or list(among)
+        case = having[random.integers(len(having))]
+        volume, size = self.volumes[case], np.array(self.config.crop)
+        start = self._start(case, wanted, volume)
+        if not mixing:
+            return volume.window(start, size)
+        share = random.uniform(0.15, 0.5) if random.random() < self.config.faint_lesions else 0.0
+        if random.random() >= self.config.transplants:
+            return fainter(volume, start, size, share) if share else volume.window(start, size)
+        host = self.volumes[among[random.integers(len(among))]]
+        offset = volume.offset_in(host)
+        if offset is None or host is volume:
+            return volume.window(start, size)
+        if random.random() < 0.5:
+            volume, start = volume.mirrored(), np.array([*start[:2], volume.shape[2] - start[2] - size[2]])
+        return transplant(host.window(start + offset, size), fainter(volume, start, size, share))
+
+    def _start(self, case: int, wanted: str, volume: TrainingVolume) -> np.ndarray:
+        """First voxel (z, y, x) of a crop around a voxel of the wanted class, somewhere near its middle."""
+        size = np.array(self.config.crop)
+        voxels = self.voxels[case][wanted] if self.voxels[case][wanted].size else self.voxels[case]["any"]
+        centre = np.array(np.unravel_index(voxels[self.random.integers(voxels.size)], tuple(volume.shape)))
+        jitter = np.where(size > 1, self.random.integers(-size // 4, size // 4 + 1), 0)
+        return np.clip(centre + jitter - size // 2, 0, np.maximum(volume.shape - size, 0))
 
 
 def train_segmenter(
@@ -140,7 +159,7 @@ def train_segmenter(
         batch = []
         for _ in range(config.batch_size):
             from_phantom = phantoms and (not cases or crops.random.random() < config.phantom_share)
-            batch.append(crops.draw(phantoms if from_phantom else real))
+            batch.append(crops.draw(phantoms if from_phantom else real, mixing=not from_phantom))
         x = torch.stack([image for image, _ in batch]).to(device).contiguous(memory_format=memory_format)
         y = torch.stack([label for _, label in batch]).to(device)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):

@@ -9,6 +9,7 @@ from MedSegLensLib.segmenters.locality import Locality
 from MedSegLensLib.segmenters.sampling import box_of
 
 LOCAL = Locality(unit=(4, 4), step=(4, 4), spread=((6, 6), (6, 6)), halo=((9, 9), (9, 9)), shape=(160, 192))
+CALL = 2500
 cells = st.lists(st.tuples(st.integers(0, 39), st.integers(0, 47)), min_size=1, max_size=30)
 
 
@@ -18,15 +19,15 @@ def test_every_touched_cell_is_in_a_box(places):
     touched = torch.zeros(40, 48, dtype=torch.bool)
     for y, x in places:
         touched[y, x] = True
-    boxes = clusters(touched, LOCAL)
+    boxes = clusters(touched, LOCAL, CALL)
     covered = torch.zeros_like(touched)
     for box in boxes:
         covered[box] = True
     assert (covered | ~touched).all()
-    assert sum(_price(box, LOCAL) for box in boxes) <= _price(box_of(touched), LOCAL)
+    assert sum(_price(box, LOCAL, CALL) for box in boxes) <= _price(box_of(touched), LOCAL, CALL)
 
 
 def test_two_far_corners_are_run_apart():
     touched = torch.zeros(40, 48, dtype=torch.bool)
     touched[1, 1] = touched[38, 46] = True
-    assert len(clusters(touched, LOCAL)) == 2
+    assert len(clusters(touched, LOCAL, CALL)) == 2
