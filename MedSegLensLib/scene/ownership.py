@@ -17,14 +17,49 @@ def is_ours(node: slicer.vtkMRMLNode) -> bool:
 
 def found(owner: slicer.vtkMRMLNode, role: str) -> slicer.vtkMRMLNode | None:
     """The owner's node of that role; None when there is none, or the user deleted it."""
-    raise NotImplementedError
+    return owner.GetNodeReference(f"{ROLE}.{role}")
 
 
-def owned(owner: slicer.vtkMRMLNode, role: str, class_name: str, name: str) -> slicer.vtkMRMLNode:
-    """The owner's node of that role, made anew (with the default display) where there is none."""
-    raise NotImplementedError
+def owned(
+    owner: slicer.vtkMRMLNode, role: str, class_name: str, name: str, saved: bool = True
+) -> slicer.vtkMRMLDisplayableNode:
+    """The owner's node of that role, made anew (with the default display) where there is none.
+
+    saved: whether a node made here is saved with the scene and listed in Slicer's node selectors.
+    """
+    node = found(owner, role)
+    if node is None:
+        node = slicer.mrmlScene.CreateNodeByClass(class_name)
+        node.UnRegister(None)  # CreateNodeByClass gives a reference away
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+        node.SetAttribute(ROLE, role)
+        node.SetSaveWithScene(saved)
+        node.SetHideFromEditors(not saved)
+        slicer.mrmlScene.AddNode(node)
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetSaveWithScene(saved)
+        owner.SetNodeReferenceID(f"{ROLE}.{role}", node.GetID())
+    return node
 
 
-def removed(owner: slicer.vtkMRMLNode, role: str) -> None:
-    """Takes the owner's node of that role out of the scene."""
-    raise NotImplementedError
+def remove(owner: slicer.vtkMRMLNode, role: str) -> None:
+    """Takes the owner's node of that role, where there is one, out of the scene with its display and storage."""
+    node = found(owner, role)
+    if node is not None:
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def roles(owner: slicer.vtkMRMLNode) -> list[str]:
+    """The roles that the owner has or had a node for."""
+    kept = [owner.GetNthNodeReferenceRole(n) for n in range(owner.GetNumberOfNodeReferenceRoles())]
+    return [role.removeprefix(f"{ROLE}.") for role in kept if role.startswith(f"{ROLE}.")]
+
+
+def set_beside(node: slicer.vtkMRMLNode, input_node: slicer.vtkMRMLNode | None) -> None:
+    """Put `node` into the folder (patient, study) of the subject hierarchy that `input_node` is in."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    if hierarchy is None or input_node is None:
+        return
+    item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(input_node)
+    if item and beside and hierarchy.GetItemParent(item) != hierarchy.GetItemParent(beside):
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))
