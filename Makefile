@@ -44,7 +44,7 @@ $(1)/bin/pip install -qq --disable-pip-version-check "$$(grep '^torch==' constra
 $(1)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help venv demo test test-all lint benchmarks packs clean distclean
+.PHONY: help venv demo slicer-demo test test-all lint benchmarks packs clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,10 +61,31 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: venv ## segment a case, find its latents, edit one: build/demo/report.html (CASE=<folder> PACK=<name or folder>)
 	@$(VENV)/bin/medseglens demo --out build/demo $${CASE:+"$$CASE"} $${PACK:+--pack "$$PACK"}
 
-test: venv ## the fast tests (ARGS=<more for pytest>)
+# The Slicer module's host draws off screen by EGL and shows Qt widgets: libraries of the system, not of pip.
+GRAPHICS := libegl1 libgl1 libgl1-mesa-dri libopengl0 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0
+CAN_DRAW := import PySide6.QtWidgets, vtk; w = vtk.vtkEGLRenderWindow(); w.SetSize(8, 8); w.Render(); \
+	assert "OpenGL" in w.ReportCapabilities()
+
+$(VENV)/.graphics: $(VENV)/.installed
+	@if ! $(VENV)/bin/python -c '$(CAN_DRAW)' >/dev/null 2>&1; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing the system's graphics libraries ($(GRAPHICS)) ..."; \
+			{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(GRAPHICS); } >/dev/null \
+				|| { echo "apt-get could not install them: see above." >&2; exit 1; }; \
+		else \
+			echo "Graphics libraries are missing. Run: sudo apt-get install $(GRAPHICS)" >&2; exit 1; \
+		fi; \
+		$(VENV)/bin/python -c '$(CAN_DRAW)' >/dev/null || exit 1; \
+	fi
+	@touch $@
+
+slicer-demo: venv $(VENV)/.graphics ## the Slicer module without Slicer: panel and views in a window, or build/slicer-demo/*.png (CASE=, PACK=)
+	@$(VENV)/bin/python -m Testing.slicerhost
+
+test: venv $(VENV)/.graphics ## the fast tests (ARGS=<more for pytest>)
 	@$(VENV)/bin/pytest -m "not slow and not saelens" $(ARGS)
 
-test-all: venv $(SAELENS_VENV)/.installed ## every test, those that take minutes or need sae-lens too
+test-all: venv $(VENV)/.graphics $(SAELENS_VENV)/.installed ## every test, those that take minutes or need sae-lens too
 	@$(SAELENS_VENV)/bin/pytest -m saelens
 	@$(VENV)/bin/pytest -m "not saelens"
 
