@@ -1,0 +1,103 @@
+"""Dialogs that would wait for a user: kept in a list and answered by the test."""
+
+from dataclasses import dataclass, field
+
+from PySide6 import QtCore, QtWidgets
+
+
+@dataclass
+class Message:
+    """A dialog that would have been shown: kind (error, warning, info, confirm, retry, message, status ...) and text."""
+
+    kind: str
+    text: str
+    title: str = ""
+    details: str = ""
+
+    def __str__(self):
+        return f"{self.kind}: {self.text}"
+
+
+@dataclass
+class Answers:
+    """What the user would answer.
+
+    confirm: OK/Cancel, Yes/No, Retry/Close and the consent to install packages; files: paths that file dialogs return,
+    first come, first served ("" is Cancel); texts: what text input dialogs return; dialogs: called with a dialog that
+    the module runs by `exec_()`, returns its result; menu: text of the action chosen in a popup menu.
+    """
+
+    confirm: bool = True
+    files: list = field(default_factory=list)
+    texts: list = field(default_factory=list)
+    dialogs: object = None
+    menu: str | None = None
+
+
+class Recorder:
+    """The dialogs of this process and their answers."""
+
+    def __init__(self):
+        self.messages: list[Message] = []
+        self.answers = Answers()
+
+    def add(self, kind: str, text: str, title: str = "", details: str = "") -> None:
+        self.messages.append(Message(kind, str(text), title or "", details or ""))
+
+
+recorder = Recorder()
+
+
+def _next(waiting: list, what: str, kind: str):
+    recorder.add(kind, what)
+    if not waiting:
+        raise AssertionError(f"the module waits for the user ({what}): give host.answers.{kind} what the user would say")
+    return waiting.pop(0)
+
+
+def catch_waiting_dialogs():
+    """Replace every Qt call that waits for the user. File dialogs return a string, as PythonQt's do."""
+    for name in ("getOpenFileName", "getSaveFileName", "getExistingDirectory"):
+        setattr(QtWidgets.QFileDialog, name, staticmethod(_file_dialog(name)))
+    QtWidgets.QFileDialog.getOpenFileNames = staticmethod(_file_dialog("getOpenFileNames"))
+    QtWidgets.QInputDialog.getText = staticmethod(lambda *a: _next(recorder.answers.texts, str(a[1:3]), "texts"))
+    for kind in ("question", "warning", "information", "critical"):
+        setattr(QtWidgets.QMessageBox, kind, staticmethod(_message_box(kind)))
+    for cls in (QtWidgets.QDialog, QtWidgets.QMessageBox, QtWidgets.QFileDialog, QtWidgets.QInputDialog):
+        cls.exec = cls.exec_ = _run_dialog
+    QtWidgets.QMenu.exec = QtWidgets.QMenu.exec_ = _run_menu
+
+
+def _file_dialog(name: str):
+    def ask(parent=None, title="", *_rest, **_options):
+        return _next(recorder.answers.files, f"{name} {title}", "files")
+
+    return ask
+
+
+def _message_box(kind: str):
+    def show(parent, title, text, *_buttons):
+        recorder.add({"critical": "error", "information": "info", "question": "confirm"}.get(kind, kind), text, title)
+        box = QtWidgets.QMessageBox.StandardButton
+        if kind != "question":
+            return box.Ok
+        return box.Yes if recorder.answers.confirm else box.No
+
+    return show
+
+
+def _run_dialog(dialog, *_):
+    recorder.add("dialog", QtWidgets.QWidget.windowTitle(dialog), type(dialog).__name__)
+    if recorder.answers.dialogs is None:
+        raise AssertionError(f"the module runs a {type(dialog).__name__} and waits: set host.answers.dialogs")
+    return recorder.answers.dialogs(dialog)
+
+
+def _run_menu(menu, *_):
+    actions = {QtCore.QObject.property(a, "text"): a for a in QtWidgets.QWidget.actions(menu)}
+    recorder.add("menu", ", ".join(t for t in actions if t))
+    if recorder.answers.menu is None:
+        raise AssertionError(f"the module shows a menu ({', '.join(actions)}) and waits: set host.answers.menu")
+    action = actions[recorder.answers.menu]
+    action.trigger()
+    return action
