@@ -31,6 +31,8 @@ class LensConfig:
             over the last `decay` of them.
         aux_weight: weight of the auxiliary loss (1/32 in Gao et al. 2024).
         dead_after: tokens without firing after which a latent counts as dead and the auxiliary loss revives it.
+        prefixes: numbers of latents, ascending and below the width; a Matryoshka lens where there are any (see
+            `_Dictionary.reconstructions`).
         log_every: steps between entries of the log.
         device: where to train; "cuda" uses TF32 products, a CPU float32.
     """
@@ -46,6 +48,7 @@ class LensConfig:
     decay: float = 0.25
     aux_weight: float = 1 / 32
     dead_after: int = 500_000
+    prefixes: tuple[int, ...] = ()
     log_every: int = 200
     device: str = "cpu"
 
@@ -54,10 +57,16 @@ class LensConfig:
             raise UsageError(f"k = {self.k}", f"a lens of {self.width} latents needs 0 < k < width.", "Change k.")
         if self.steps < 1 or self.batch < 1 or not self.lr > 0:
             raise UsageError("lens training", "steps, batch and lr must be above zero.", "Correct the configuration.")
+        object.__setattr__(self, "prefixes", tuple(self.prefixes))
+        ascending = [0, *self.prefixes, self.width]
+        if any(a >= b for a, b in zip(ascending, ascending[1:], strict=False)):
+            cause = f"{list(self.prefixes)} is not ascending from above 0 to below the width {self.width}."
+            raise UsageError("prefixes", cause, "Correct the configuration.")
 
 
 def train_lens(tokens: TokenSource, config: LensConfig, progress: Callable[[str, float], None] | None = None) -> Lens:
-    """Train a BatchTopK SAE (Bussmann et al. 2024, arXiv 2412.06410) and give it back as a JumpReLU lens.
+    """Train a BatchTopK SAE (Bussmann et al. 2024, arXiv 2412.06410), Matryoshka where the configuration has prefixes,
+    and give it back as a JumpReLU lens.
 
     In each batch the k * batch largest activations are kept, however they spread over the tokens; dead latents
     learn to reconstruct what the live ones leave (AuxK, Gao et al. 2024, arXiv 2406.04093); the decoder's
@@ -96,12 +105,14 @@ def train_lens(tokens: TokenSource, config: LensConfig, progress: Callable[[str,
         threshold = _batch_threshold(a.detach(), config.k, config.width)
         running = threshold if running is None else 0.99 * running + 0.01 * threshold
         z = F.threshold(a, threshold, 0.0)  # a * (a > threshold) in one pass each way
-        error = x - sae.decode(z)
+        errors = [x - reconstruction for reconstruction in sae.reconstructions(z, config.prefixes)]
+        error = errors[-1]
         fired = z.detach().amax(0) > 0
         idle = torch.where(fired, 0.0, idle + len(x))
         dead = idle >= config.dead_after
         loss = error.square().mean()
-        total = loss + config.aux_weight * _revive(sae, a, error.detach(), dead)
+        nested = sum(e.square().mean() for e in errors) / len(errors)
+        total = nested + config.aux_weight * _revive(sae, a, error.detach(), dead)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         sae.project_gradient()
@@ -154,8 +165,17 @@ class _Dictionary:
     def pre_activation(self, x: Tensor) -> Tensor:
         return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc)
 
-    def decode(self, z: Tensor) -> Tensor:
-        return torch.addmm(self.b_dec, z, self.W_dec)
+    def reconstructions(self, z: Tensor, prefixes: tuple[int, ...]) -> list[Tensor]:
+        """What the first latents alone reconstruct, for each prefix, and at last all of them.
+
+        The loss of a Matryoshka SAE is the mean over these (Bussmann et al. 2025, arXiv 2503.17547), which keeps the
+        general latents, the first ones, from being split up into special ones. Each row is multiplied once.
+        """
+        rebuilt, done = self.b_dec, []
+        for first, last in zip((0, *prefixes), (*prefixes, len(self.W_dec)), strict=True):
+            rebuilt = rebuilt + z[:, first:last] @ self.W_dec[first:last]
+            done.append(rebuilt)
+        return done
 
     @torch.no_grad()
     def project_gradient(self) -> None:

@@ -1,5 +1,6 @@
 """Training on tokens whose dictionary is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from lens_samples import planted_tokens
 
 from MedSegLensLib.errors import Cancelled, UsageError
-from MedSegLensLib.lenses.measures import measure_lens
+from MedSegLensLib.lenses.measures import explained_variance, measure_lens
 from MedSegLensLib.lenses.sampling import BRAIN, TokenBuffer
 from MedSegLensLib.lenses.training import LensConfig, train_lens
 
@@ -108,3 +109,23 @@ def test_tokens_with_nothing_to_learn_are_refused(value):
 def test_a_configuration_that_cannot_work_is_refused(wrong):
     with pytest.raises(UsageError):
         LensConfig("tap", **({"width": 64, "k": 4} | wrong))
+
+
+def test_the_first_latents_of_a_matryoshka_lens_reconstruct_alone():
+    x, _ = planted_tokens(24_000)
+    nested = train_lens(buffer_of(x), dataclasses.replace(CONFIG, prefixes=(8, 24)))
+    plain = train_lens(buffer_of(x), CONFIG)
+
+    def explained_by_the_first(lens, n):
+        z = lens.encode(x[:HELD_OUT])
+        z[:, n:] = 0
+        return explained_variance(x[:HELD_OUT], lens.decode(z))
+
+    assert explained_by_the_first(nested, 24) > explained_by_the_first(plain, 24) + 0.1
+    assert nested.metadata["held_out"]["explained_variance"] > 0.8
+
+
+@pytest.mark.parametrize("prefixes", [(0, 8), (24, 8), (64,), (8, 8)])
+def test_prefixes_that_do_not_ascend_below_the_width_are_refused(prefixes):
+    with pytest.raises(UsageError, match="ascending"):
+        dataclasses.replace(CONFIG, prefixes=prefixes)
