@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from MedSegLensLib.panel.review import Review
 
+PROBABILITY = "probability"
+"""Stands for the tap in the key of a probability map's slot."""
+
 CACHED = 24
 """Activation volumes kept for switching back and forth, about 0.1 to 1 MB each."""
 
@@ -56,6 +59,33 @@ class OverlayChoice:
         free = [slot for slot in range(slots()) if slot not in taken]
         self._fill(free[0] if free else 0, tap, latent)
 
+    def showProbability(self, region: str | None) -> None:
+        """Show how sure the segmenter is of a region, under the edits in force; None hides it. Takes the last slot."""
+        slot = slots() - 1
+        if region is None:
+            if self.scene.key_of(slot).startswith(PROBABILITY):
+                self.scene.hide(slot)
+            self._wanted.pop(slot, None)
+            self._review.overlaysChanged.emit()
+            return
+        review, key = self._review, f"{PROBABILITY}/{region}"
+        if review.session is None:
+            return
+        self._wanted[slot] = key
+        name = _("probability of {region}").format(region=region)
+        review.watch.add(
+            review.session.probability(region, review.history.recipe),
+            lambda overlay: self._draw(slot, key, name, overlay, "viridis"),
+            self._failed,
+        )
+
+    def refreshProbability(self) -> None:
+        """Bring a probability map that is shown up to date with the edits."""
+        slot = slots() - 1
+        kind, _slash, region = self.scene.key_of(slot).partition("/")
+        if kind == PROBABILITY and self.scene.shown(slot):
+            self.showProbability(region)
+
     def hideAll(self) -> None:
         self._cache.clear()
         self._wanted.clear()
@@ -71,7 +101,8 @@ class OverlayChoice:
                 self.scene.set_threshold(slot, threshold)
 
     def _shown(self) -> dict[str, int]:
-        return {self.scene.key_of(slot): slot for slot in range(slots()) if self.scene.shown(slot)}
+        keys = {slot: self.scene.key_of(slot) for slot in range(slots()) if self.scene.shown(slot)}
+        return {key: slot for slot, key in keys.items()}
 
     def _fill(self, slot: int, tap: str, latent: int) -> None:
         review, key = self._review, keyOf(tap, latent)
@@ -83,19 +114,23 @@ class OverlayChoice:
             review.overlaysChanged.emit()
             return
         self._wanted[slot] = key
+        name = _("latent {number} ({tap})").format(number=latent, tap=tap)
         if key in self._cache:
-            self._draw(slot, key, tap, latent, self._cache[key])
+            self._draw(slot, key, name, self._cache[key])
             return
         review.watch.add(
             review.session.activation(tap, latent),
-            lambda overlay: self._draw(slot, key, tap, latent, overlay),
+            lambda overlay: self._fetched(slot, key, name, overlay),
             self._failed,
         )
 
-    def _draw(self, slot: int, key: str, tap: str, latent: int, overlay) -> None:
+    def _fetched(self, slot: int, key: str, name: str, overlay) -> None:
         self._cache[key] = overlay
         if len(self._cache) > CACHED:
             del self._cache[next(iter(self._cache))]
+        self._draw(slot, key, name, overlay)
+
+    def _draw(self, slot: int, key: str, name: str, overlay, colour: str | None = None) -> None:
         if self._wanted.get(slot) != key:
             return  # another latent was chosen meanwhile
         del self._wanted[slot]
@@ -104,8 +139,9 @@ class OverlayChoice:
             self.scene.show(
                 slot,
                 overlay,
-                _("latent {number} ({tap})").format(number=latent, tap=tap),
+                name,
                 self._review.result.reference,
+                colour=colour,
                 threshold=parameters.overlayThreshold / 100,
                 opacity=parameters.overlayOpacity,
                 key=key,

@@ -10,6 +10,7 @@ It holds no Qt: the widget's timer calls `poll`, the sections listen to the sign
 and the parameter node; the worker may die at any time.
 """
 
+import time
 from collections.abc import Callable
 
 import slicer
@@ -34,8 +35,9 @@ from MedSegLensLib.scene.segmentation import ResultSegmentation
 class Review:
     """One case under review, shared by all widgets that show it.
 
-    Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem);
-    workerChanged(Handshake or None); regionsChanged(); recipeChanged(); opened(); overlaysChanged(); edited(Edited).
+    Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem); workerChanged();
+    regionsChanged(); recipeChanged(); opened(); overlaysChanged(); studyChanged(); edited(Edited);
+    failed(MedSegLensError), which `said` tells too.
     """
 
     def __init__(self, makeClient: Callable):
@@ -49,11 +51,9 @@ class Review:
         self._drag = Throttle(self._preview)
         self._dragging = False
         self._previews = []
-        for name in (
-            "stateChanged", "progressed", "said", "workerChanged", "regionsChanged", "recipeChanged", "opened",
-            "overlaysChanged", "edited", "studyChanged",
-        ):  # fmt: skip
-            setattr(self, name, Signal())
+        self.stateChanged, self.progressed, self.said, self.workerChanged = (Signal() for _n in range(4))
+        self.regionsChanged, self.recipeChanged, self.opened = (Signal() for _n in range(3))
+        self.overlaysChanged, self.edited, self.studyChanged, self.failed = (Signal() for _n in range(4))
 
     # -- the scene --------------------------------------------------------------------------------------------------
 
@@ -108,6 +108,12 @@ class Review:
             self.overlaysChanged,
         ):  # fmt: skip
             signal.emit()
+
+    def forgetListener(self, owner: object) -> None:
+        """Call no method of `owner` any more."""
+        for signal in vars(self).values():
+            if isinstance(signal, Signal):
+                signal.disconnectOwner(owner)
 
     # -- the worker -------------------------------------------------------------------------------------------------
 
@@ -191,6 +197,26 @@ class Review:
         self.watch.add(self.applying, self._caseOpened, self._applyFailed, self.progressed.emit)
         self.stateChanged.emit()
 
+    def applyAndWait(self):
+        """Apply, for scripts: waits for the segmentation and gives its node. Raises what went wrong."""
+        problems = []
+        remember = lambda problem: problems.append(problem)  # noqa: E731
+        self.failed.connect(remember)
+        try:
+            self.apply()
+            self.wait()
+        finally:
+            self.failed.disconnect(remember)
+        if problems:
+            raise problems[0]
+        return self.result.node
+
+    def wait(self) -> None:
+        """Wait until nothing is under way, for scripts."""
+        while len(self.watch):
+            self.poll()
+            time.sleep(0.005)
+
     def cancel(self) -> None:
         """Give up what Apply is doing."""
         if self.applying is not None:
@@ -216,8 +242,8 @@ class Review:
         self.difference.hide()
         self.overlays.hideAll()
         self.result.make(opened.labels, opened.ijk_to_ras, opened.label_meta, node)
-        self.saved = SavedReview(before=dict(opened.regions_ml), after=dict(opened.regions_ml), notes=list(opened.notes),
-                                 diceBefore=opened.dice, diceAfter=opened.dice, pack=dict(opened.pack))  # fmt: skip
+        volumes, pack = dict(opened.regions_ml), dict(opened.pack)
+        self.saved = SavedReview(volumes, dict(volumes), opened.dice, opened.dice, list(opened.notes), pack=pack)
         reference = PackReference(opened.pack["name"], opened.pack["version"], opened.pack["hash"])
         recipe = self.history.recipe
         if recipe is None or recipe.pack.hash != reference.hash:
@@ -391,6 +417,7 @@ class Review:
     # -- what is said and kept --------------------------------------------------------------------------------------
 
     def _say(self, problem: MedSegLensError) -> None:
+        self.failed.emit(problem)
         self.said.emit(str(problem), not isinstance(problem, Cancelled))
 
     def _keep(self) -> None:

@@ -31,7 +31,7 @@ class SavedReview:
 
     @staticmethod
     def read(text: str) -> "SavedReview":
-        """What `text` wrote; an empty one where the scene holds none, or one of a later version that reads otherwise."""
+        """What `text` wrote; an empty one where the scene holds none."""
         try:
             document = json.loads(text) if text else {}
         except ValueError:

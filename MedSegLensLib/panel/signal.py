@@ -17,8 +17,12 @@ class Signal:
     def connect(self, listener: Callable) -> None:
         self._listeners.append(listener)
 
-    def disconnectAll(self) -> None:
-        self._listeners.clear()
+    def disconnect(self, listener: Callable) -> None:
+        self._listeners.remove(listener)
+
+    def disconnectOwner(self, owner: object) -> None:
+        """Forget the listeners that are methods of `owner`."""
+        self._listeners = [one for one in self._listeners if getattr(one, "__self__", None) is not owner]
 
     def emit(self, *values) -> None:
         for listener in list(self._listeners):

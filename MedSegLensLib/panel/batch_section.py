@@ -1,0 +1,141 @@
+"""The same pack and recipe on further studies in the scene, one after another."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from MedSegLensLib.errors import Cancelled, MedSegLensError
+from MedSegLensLib.panel.regions_section import NAMES
+from MedSegLensLib.panel.tables import cell, fitRows, readOnlyTable
+from MedSegLensLib.scene import study
+from MedSegLensLib.scene.segmentation import ResultSegmentation
+from MedSegLensLib.scene.studies import find_studies, result_owner
+
+if TYPE_CHECKING:
+    from MedSegLensLib.panel.review import Review
+
+
+class BatchSection:
+    """A table of the scene's studies; those ticked are segmented with the recipe in force."""
+
+    def __init__(self, review: "Review", loadUi: Callable):
+        self.review = review
+        self.widget = loadUi("Batch")
+        self.ui = slicer.util.childWidgetVariables(self.widget)
+        readOnlyTable(self.ui.batchTable, [_("Study"), *(f"{r} (mL)" for r in ("WT", "TC", "ET")), _("State")])
+        self.studies: list = []
+        self._queue: list[int] = []
+        self._task = self._session = None
+        self.ui.findStudiesButton.connect("clicked(bool)", lambda _checked=False: self.find())
+        self.ui.batchApplyButton.connect("clicked(bool)", self._onApply)
+        self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
+        review.stateChanged.connect(self._enable)
+        fitRows(self.ui.batchTable, 1)
+
+    def _onCollapsed(self, collapsed: bool) -> None:
+        if not collapsed and not self.studies:
+            self.find()
+
+    def find(self) -> None:
+        """List the studies in the scene: volumes of one folder of the subject hierarchy, or of like names."""
+        self.studies = find_studies()
+        table = self.ui.batchTable
+        table.setRowCount(len(self.studies))
+        for row, found in enumerate(self.studies):
+            item = cell(_("{name} ({count} volumes)").format(name=found.name, count=len(found.volumes)))
+            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+            item.setCheckState(qt.Qt.Unchecked)
+            table.setItem(row, 0, item)
+            for column in range(1, 5):
+                table.setItem(row, column, cell("", right=column < 4))
+        fitRows(table, min(max(len(self.studies), 1), 8))
+        self._enable()
+
+    def _enable(self) -> None:
+        self.ui.batchApplyButton.enabled = bool(self.studies) and (self._task is not None or not self.review.isBusy)
+        self.ui.batchApplyButton.text = _("Cancel") if self._task is not None else _("Apply to ticked studies")
+
+    def _onApply(self, _checked=False) -> None:
+        if self._task is not None:
+            self._queue = []
+            self._task.cancel()
+            return
+        if self.review.client is None or self.review.history.recipe is None:
+            self.ui.batchStatus.text = _("Apply to one study first: its pack and recipe are used for the others.")
+            return
+        table = self.ui.batchTable
+        self._queue = [r for r in range(len(self.studies)) if table.item(r, 0).checkState() == qt.Qt.Checked]
+        if not self._queue:
+            self.ui.batchStatus.text = _("Tick the studies first.")
+            return
+        self._recipe, self._pack = self.review.history.recipe, self.review.parameters.pack
+        self._next()
+
+    def _next(self) -> None:
+        self._closeSession()
+        self._task = None
+        if not self._queue:
+            self.ui.batchStatus.text = _("Done.")
+            self._enable()
+            return
+        row = self._queue.pop(0)
+        found = self.studies[row]
+        self.ui.batchStatus.text = _("{name} …").format(name=found.name)
+        try:
+            volumes = {m: study.volume_of(node) for m, node in found.volumes.items()}
+        except MedSegLensError as problem:
+            self._failed(row, problem)
+            return
+        self._task = self.review.client.open_case(volumes, found.name, self._pack)
+        self.review.watch.add(
+            self._task,
+            lambda session: self._opened(row, session),
+            lambda problem: self._failed(row, problem),
+            lambda task: self._state(row, f"{task.stage} {100 * task.share:.0f} %"),
+        )
+        self._enable()
+
+    def _opened(self, row: int, session) -> None:
+        self._session = session
+        self._task = self.review.watch.add(
+            session.edit(self._recipe),
+            lambda edited: self._edited(row, session.opened, edited),
+            lambda problem: self._failed(row, problem),
+        )
+
+    def _edited(self, row: int, opened, edited) -> None:
+        found = self.studies[row]
+        node = found.volumes.get(opened.grid_of)
+        if node is None or slicer.mrmlScene.GetNodeByID(node.GetID()) is None:
+            self._state(row, _("its volume was deleted"))
+            self._next()
+            return
+        labels = opened.labels.copy()
+        if edited.box is not None:
+            labels[edited.box.slices] = edited.box.labels
+        result = ResultSegmentation(result_owner(found.name))
+        result.make(labels, opened.ijk_to_ras, opened.label_meta, node, original=opened.labels)
+        for column, region in enumerate(("WT", "TC", "ET")):
+            item = self.ui.batchTable.item(row, column + 1)
+            item.setText(f"{edited.regions_ml[region]:.1f}")
+            item.setToolTip(_("{name}: {before:.1f} mL before the edits").format(
+                name=NAMES[region], before=opened.regions_ml[region]))  # fmt: skip
+        self._state(row, _("done"))
+        self._next()
+
+    def _failed(self, row: int, problem: MedSegLensError) -> None:
+        self._state(row, _("cancelled") if isinstance(problem, Cancelled) else _("failed"))
+        if not isinstance(problem, Cancelled):
+            self.review.said.emit(str(problem), True)
+        self._next()
+
+    def _state(self, row: int, text: str) -> None:
+        self.ui.batchTable.item(row, 4).setText(text)
+
+    def _closeSession(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session = None

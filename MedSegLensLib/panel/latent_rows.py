@@ -1,0 +1,186 @@
+"""The rows of the latents' table. Widgets are made once a row and filled anew: re-ranking costs milliseconds."""
+
+from typing import TYPE_CHECKING
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+
+from MedSegLensLib.panel import latent_list
+from MedSegLensLib.panel.recipe_history import NEUTRAL, isEdited
+from MedSegLensLib.panel.tables import cell, readOnlyTable
+from MedSegLensLib.worker.answers import LatentRow
+
+if TYPE_CHECKING:
+    from MedSegLensLib.panel.latents_section import LatentsSection
+
+COLUMNS = ("swatch", "number", "name", "active", "influence", "here", "shown", "strength", "pinned")
+VISIBLE_ROWS = 9
+STRONGEST = 5.0
+STEP = 0.1
+WIDTH = 150
+"""Of the strength column, pixels: at less the number is cut off."""
+
+
+class WheelToTable(qt.QWidget):
+    """Lets the wheel scroll the table where it would turn the slider under the mouse, and so make an edit unseen."""
+
+    def eventFilter(self, _watched, event):
+        if event.type() == qt.QEvent.Wheel:
+            event.ignore()
+            return True
+        return False
+
+
+class LatentRows:
+    """Fills and reads the table of latents; what is done in a row is told to the section."""
+
+    def __init__(self, table, section: "LatentsSection"):
+        self.table, self.section, self.review = table, section, section.review
+        self._keys: list[tuple[str, int]] = []
+        self._sliders: list = []
+        self._filling = False
+        self._filter = WheelToTable(table)
+        self._filter.visible = False
+        readOnlyTable(table, self._headers(_("Effect (mL)")), stretch=COLUMNS.index("name"))
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(COLUMNS.index("strength"), qt.QHeaderView.Fixed)
+        table.setColumnWidth(COLUMNS.index("strength"), WIDTH)
+        table.verticalHeader().setDefaultSectionSize(26)
+        table.setMinimumHeight((VISIBLE_ROWS + 1) * 26)
+        table.connect("itemSelectionChanged()", self._onSelected)
+        table.connect("itemChanged(QTableWidgetItem*)", self._onItem)
+        table.connect("cellDoubleClicked(int,int)", self._onDoubleClick)
+
+    def _headers(self, influence: str) -> list[str]:
+        return ["", "#", _("Name"), _("mL"), influence, _("Here"), _("Show"), _("Strength"), _("Pin")]
+
+    def fill(self, rows: list[LatentRow], influence: str, rank: str) -> None:
+        """Show these rows, in place; the selection stays with its latent."""
+        selected = self.current()
+        self._filling = True
+        table = self.table
+        table.setHorizontalHeaderLabels(self._headers(influence))
+        table.setColumnHidden(COLUMNS.index("influence"), all(latent_list.influence(r) is None for r in rows))
+        table.setColumnHidden(COLUMNS.index("here"), rank not in ("point", "mask"))
+        self._tips(rank)
+        for row in range(len(self._sliders), len(rows)):
+            self._make(row)
+        for row in range(table.rowCount):  # hidden and not removed: what is typed in the search box is soon deleted
+            table.setRowHidden(row, row >= len(rows))
+        self._keys = [(r.tap, r.latent) for r in rows]
+        for row, latent in enumerate(rows):
+            self._write(row, latent)
+        table.clearSelection()
+        if selected in self._keys:
+            table.selectRow(self._keys.index(selected))
+        self._filling = False
+
+    def _tips(self, rank: str) -> None:
+        tips = {
+            "swatch": _("Colour of its overlay"),
+            "active": _("Volume in which it fires in this case"),
+            "influence": _("Change of the region's volume were the latent suppressed; * is predicted, not tried"),
+            "here": _("Its value at the crosshair") if rank == "point" else _("Its mean inside the segment"),
+            "shown": _("Lay its activation over the anatomy, beside those shown"),
+            "strength": _("0 suppresses it, 1 leaves it as it is, 5 is five times as strong"),
+            "pinned": _("Keep it at hand: see the filter"),
+        }
+        for name, tip in tips.items():
+            self.table.horizontalHeaderItem(COLUMNS.index(name)).setToolTip(tip)
+
+    def _make(self, row: int) -> None:
+        table = self.table
+        if table.rowCount <= row:
+            table.setRowCount(row + 1)
+        for column, name in enumerate(COLUMNS):
+            item = cell("", right=name in ("number", "active", "influence", "here"))
+            if name in ("shown", "pinned"):
+                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+                item.setCheckState(qt.Qt.Unchecked)
+            table.setItem(row, column, item)
+        slider = ctk.ctkSliderWidget()
+        slider.minimum, slider.maximum, slider.singleStep, slider.decimals = 0.0, STRONGEST, STEP, 1
+        slider.tracking = False  # valueIsChanging while dragged, valueChanged on release
+        slider.tickInterval = NEUTRAL
+        slider.tickPosition = qt.QSlider.TicksBelow
+        slider.value = NEUTRAL
+        slider.connect("valueIsChanging(double)", lambda value, row=row: self._onDragged(row, value))
+        slider.connect("valueChanged(double)", lambda value, row=row: self._onReleased(row, value))
+        for part in slider.findChildren(qt.QWidget):
+            part.installEventFilter(self._filter)
+        table.setCellWidget(row, COLUMNS.index("strength"), slider)
+        self._sliders.append(slider)
+
+    def _write(self, row: int, latent: LatentRow) -> None:
+        review, table = self.review, self.table
+        tap, number = latent.tap, latent.latent
+        edited = isEdited(review.history.recipe, tap, number)
+        influence = latent_list.influence(latent)
+        mark = "*" if latent.suppressed_ml is None else ""
+        texts = {
+            "number": str(number),
+            "name": latent.name or "–",
+            "active": f"{latent.active_ml:.1f}",
+            "influence": "" if influence is None else f"{influence:+.1f}{mark}",
+            "here": "" if latent.here is None else f"{latent.here:.2f}",
+        }
+        for name, text in texts.items():
+            item = table.item(row, COLUMNS.index(name))
+            item.setText(text)
+            font = item.font()
+            font.setBold(edited)
+            item.setFont(font)
+        table.item(row, COLUMNS.index("name")).setToolTip(latent.name or _("The catalogue has no name for it."))
+        swatch = review.overlays.swatch(tap, number)
+        brush = qt.QBrush(qt.QColor(*swatch)) if swatch else qt.QBrush()
+        table.item(row, COLUMNS.index("swatch")).setBackground(brush)
+        self._check(row, "shown", swatch is not None)
+        self._check(row, "pinned", self.section.isPinned(tap, number))
+        slider = self._sliders[row]
+        slider.blockSignals(True)
+        slider.value = min(review.strength(tap, number), STRONGEST)
+        slider.blockSignals(False)
+        slider.enabled = review.isOpen
+
+    def _check(self, row: int, name: str, on: bool) -> None:
+        self.table.item(row, COLUMNS.index(name)).setCheckState(qt.Qt.Checked if on else qt.Qt.Unchecked)
+
+    # -- what the reader does ---------------------------------------------------------------------------------------
+
+    def current(self) -> tuple[str, int] | None:
+        rows = self.table.selectionModel().selectedRows()
+        row = rows[0].row() if rows else -1
+        return self._keys[row] if 0 <= row < len(self._keys) else None
+
+    def step(self, by: int) -> None:
+        """Select the row below (1) or above (-1) the selected one."""
+        if not self._keys:
+            return
+        current = self.current()
+        row = self._keys.index(current) + by if current in self._keys else 0
+        self.table.selectRow(min(max(row, 0), len(self._keys) - 1))
+
+    def _onSelected(self) -> None:
+        current = self.current()
+        if not self._filling and current is not None:
+            self.section.choose(*current)
+
+    def _onDoubleClick(self, row: int, _column: int) -> None:
+        self.section.jumpTo(*self._keys[row])
+
+    def _onItem(self, item) -> None:
+        row = item.row()
+        if self._filling or row >= len(self._keys):
+            return
+        name = COLUMNS[item.column()]
+        if name == "shown":
+            self.review.overlays.toggle(*self._keys[row])
+        elif name == "pinned":
+            self.section.togglePin(*self._keys[row])
+
+    def _onDragged(self, row: int, value: float) -> None:
+        self.review.dragStrength(*self._keys[row], round(value, 3))
+
+    def _onReleased(self, row: int, value: float) -> None:
+        self.review.setStrength(*self._keys[row], round(value, 3))

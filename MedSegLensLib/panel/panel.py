@@ -1,0 +1,68 @@
+"""The panel: its sections in order, what they tell each other, and what happens when the module is opened and left."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from MedSegLensLib.panel.apply_section import ApplySection
+from MedSegLensLib.panel.batch_section import BatchSection
+from MedSegLensLib.panel.dependencies import missing
+from MedSegLensLib.panel.details_section import DetailsSection
+from MedSegLensLib.panel.edits_section import EditsSection
+from MedSegLensLib.panel.latents_section import LatentsSection
+from MedSegLensLib.panel.pack_section import PackSection
+from MedSegLensLib.panel.regions_section import RegionsSection
+from MedSegLensLib.panel.shortcuts import Shortcuts
+from MedSegLensLib.panel.study_section import StudySection
+
+if TYPE_CHECKING:
+    from MedSegLensLib.panel.review import Review
+
+
+class Panel:
+    """The sections over one review. `loadUi(name)` gives the widget of Resources/UI/<name>.ui."""
+
+    def __init__(self, review: "Review", loadUi: Callable):
+        self.review = review
+        self.study = StudySection(review, loadUi)
+        self.pack = PackSection(review, loadUi)
+        self.apply = ApplySection(review, loadUi)
+        self.regions = RegionsSection(review, loadUi)
+        self.latents = LatentsSection(review, loadUi)
+        self.edits = EditsSection(review, loadUi, lambda: self.latents.current)
+        self.details = DetailsSection(review, loadUi)
+        self.batch = BatchSection(review, loadUi)
+        self.latents.chosen.connect(self.details.choose)
+        self.shortcuts = Shortcuts(self.latents, self.edits, review)
+        self.latents.ui.keysLabel.text = self.shortcuts.text()
+
+    @property
+    def sections(self) -> tuple:
+        return (
+            self.study, self.pack, self.apply, self.regions, self.latents, self.edits, self.details, self.batch,
+        )  # fmt: skip
+
+    def attached(self) -> None:
+        """The review has taken up a scene: volumes that are there are recognised."""
+        self.study.guess(onlyWhenEmpty=True)
+        self.pack.update()
+
+    def enter(self, window) -> None:
+        """The module comes into view. The worker starts while the reader is still choosing, if it can."""
+        self.shortcuts.install(window)
+        if not missing():
+            self.review.startWorker()
+            self.pack.update()
+        self.study.guess(onlyWhenEmpty=True)
+
+    def exit(self) -> None:
+        self.shortcuts.remove()
+
+    def tick(self) -> None:
+        """Called by the widget's timer."""
+        self.review.poll()
+        self.latents.tick()
+
+    def close(self) -> None:
+        """The widget goes: the review is not to call it any more."""
+        for section in self.sections:
+            self.review.forgetListener(section)
