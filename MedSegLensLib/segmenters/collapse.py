@@ -76,7 +76,8 @@ def collapse(module: fx.GraphModule, tap: fx.Node) -> Collapse | None:
             matrix, mixes = tensors[user.args[1]].float() @ matrix, True
         elif target in BATCH_NORM:
             gamma, variance = tensors[user.args[1]], tensors[user.args[4]]
-            scale = gamma.float() / (variance.float() + user.args[6]).sqrt()
+            epsilon = user.args[7 if target is torch.ops.aten.batch_norm.default else 6]
+            scale = gamma.float() / (variance.float() + epsilon).sqrt()
             matrix, mixes = scale[:, None] * matrix, True
         elif target in CONCATENATION and user.args[1] == 1:
             before = sum(shape_of(n)[1] for n in user.args[0][: user.args[0].index(node)])

@@ -25,7 +25,7 @@ CONCATENATION = _named("cat.default")
 SOFTMAX = _named("_softmax.default softmax.int")
 LINEAR = _named("linear.default")
 ADDITION = _named("add.Tensor")
-BATCH_NORM = _named("_native_batch_norm_legit_no_training.default")
+BATCH_NORM = _named("batch_norm.default _native_batch_norm_legit_no_training.default")
 LAYOUT = _named(
     "view.default reshape.default transpose.int permute.default flatten.using_ints",
     "clone.default contiguous.default unsqueeze.default squeeze.dim",
