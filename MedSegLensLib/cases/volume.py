@@ -220,7 +220,8 @@ def placed_image(array: np.ndarray, ijk_to_ras: np.ndarray, subject: object) -> 
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(ijk_to_ras, float)  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or np.any(spacing <= 0) or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise CaseError(subject, "its header gives no usable position in space.", "Export it again with a valid affine.")
+        cause = "its header gives no usable position in space."
+        raise CaseError(subject, cause, "Export it again with a valid affine.")
     axes = affine[:3, :3] / spacing
     u, _, v = np.linalg.svd(axes)
     direction = u @ v

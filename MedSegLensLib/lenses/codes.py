@@ -57,7 +57,7 @@ class Codes:
         return self.tokens[run], self.values[run]
 
     def dense(self, j: int, samples: list[int] | None = None) -> np.ndarray:
-        """Code of latent j over the tap's grid, float32 of shape `grid`; of `samples` only, in their order, if given."""
+        """Code of latent j over the tap's grid, float32 of shape `grid`; of `samples` only, in order, if given."""
         tokens, values = self.latent(j)
         if samples is None:
             dense = np.zeros(self.n_tokens, np.float32)

@@ -106,7 +106,7 @@ def _overwrites(module: fx.GraphModule) -> bool:
 
 
 def _drop_identities(module: fx.GraphModule) -> None:
-    """Remove dropout and padding by nothing, and the copies they leave behind, each of which costs a pass over memory."""
+    """Remove dropout, padding by nothing, and the copies they leave behind: each costs a pass over memory."""
     for node in list(module.graph.nodes):
         copied = node.target is torch.ops.aten.clone.default and not node.kwargs.get("memory_format")
         padded = node.target is torch.ops.aten.pad.default and not any(node.args[1])

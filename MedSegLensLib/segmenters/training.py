@@ -1,8 +1,9 @@
 """Training of a segmenter on conformed cases and phantoms.
 
 A training example is a crop around a voxel drawn by class, so that a region which few cases have is seen as often as
-one which all have; some crops show another case's lesion, or a fainter one (lesion_mixing.py). The loss is MONAI's Dice + cross-entropy; the weights kept are the exponential moving average, and
-always those of the last step: no validation case has a say in which weights are kept.
+one which all have; some crops show another case's lesion, or a fainter one (lesion_mixing.py). The loss is MONAI's
+Dice + cross-entropy; the weights kept are the exponential moving average, and always those of the last step: no
+validation case has a say in which weights are kept.
 """
 
 import time
