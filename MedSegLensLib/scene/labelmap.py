@@ -75,11 +75,18 @@ def shared(node: slicer.vtkMRMLSegmentationNode, segments: Segments) -> slicer.v
     return image if fits and image.GetScalarType() == vtk.VTK_UNSIGNED_CHAR else None
 
 
-def write(image: slicer.vtkOrientedImageData, box: tuple[slice, slice, slice], labels: np.ndarray) -> None:
-    """Write a box of a labelmap; segmentation and views hear of it once."""
+def write(
+    node: slicer.vtkMRMLSegmentationNode,
+    segment_id: str,
+    image: slicer.vtkOrientedImageData,
+    box: tuple[slice, slice, slice],
+    labels: np.ndarray,
+) -> None:
+    """Write a box of the labelmap that the segment shares with others; segmentation and views hear of it once."""
     _voxels(image)[box] = labels
     image.GetPointData().GetScalars().Modified()
-    image.Modified()
+    image.Modified()  # the segmentation drops surfaces made from it
+    node.GetSegmentation().GetSegment(segment_id).Modified()  # the views draw anew
 
 
 def read(node: slicer.vtkMRMLSegmentationNode, segments: Segments) -> np.ndarray:

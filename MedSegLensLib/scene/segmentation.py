@@ -34,7 +34,7 @@ SURFACE = "MedSegLens.Surface"
 WT = "WT"
 WT_COLOUR = (255, 255, 255)
 
-FILL, OUTLINE, OUTLINE_PIXELS = 0.25, 1.0, 2
+FILL, OUTLINE, OUTLINE_PIXELS = 0.0, 1.0, 2
 
 
 class ResultSegmentation:
@@ -114,7 +114,7 @@ class ResultSegmentation:
             labels[box.slices] = box.labels
             labelmap.put(node, segments, labels)
         else:
-            labelmap.write(image, box.slices, box.labels)
+            labelmap.write(node, next(iter(segments)), image, box.slices, box.labels)
         if node.GetSegmentation().GetSegment(WT) is not None:
             self._update_whole_tumour(node, box)
 
@@ -155,7 +155,7 @@ class ResultSegmentation:
     def volumes_ml(self, which: str = "edited") -> dict[str, float]:
         """Millilitres of WT, TC, ET, NCR, ED."""
         labels = self.labels(which)
-        voxel_ml = abs(np.linalg.det(self.ijk_to_ras[:3, :3])) / 1000
+        voxel_ml = float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000
         counts = {value: int(np.count_nonzero(labels == value)) for value in REGIONS["WT"]}
         return {region: voxel_ml * sum(counts[value] for value in values) for region, values in REGIONS.items()}
 
@@ -276,7 +276,7 @@ class ResultSegmentation:
         if image is None:
             labelmap.put(node, {WT: 1}, self.labels() > 0)
         else:
-            labelmap.write(image, box.slices, box.labels > 0)
+            labelmap.write(node, WT, image, box.slices, box.labels > 0)
 
 
 def _new_segment(name: str, colour: tuple[int, int, int], code: dict | None) -> slicer.vtkSegment:

@@ -1,6 +1,9 @@
 """As much of Slicer's application as a scene needs to be seen: logics, and slice views drawn into memory."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
@@ -33,6 +36,7 @@ class Application:
         self.segmentations = self._module(slicer.vtkSlicerSegmentationsModuleLogic, "Segmentations")
         self._module(slicer.vtkSlicerMarkupsLogic, "Markups")
         self._module(slicer.vtkSlicerSubjectHierarchyModuleLogic, "SubjectHierarchy")
+        self._give_cache(tempfile.mkdtemp(prefix="medseglens-scene-"))
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         crosshair = slicer.vtkMRMLCrosshairNode()
         crosshair.SetCrosshairName("default")
@@ -49,6 +53,17 @@ class Application:
     def load(self, path) -> None:
         self.scene.Clear(0)
         assert self.scene.ReadFromMRB(str(path), True)
+        for view in self.views.values():
+            view.node.Modified()  # Slicer's layout manager does so: the view's contents are taken up at the next event
+
+    def _give_cache(self, folder: str) -> None:
+        """Where a scene bundle is unpacked; Slicer's application sets it up too."""
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        self._cache, self._io = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+        self._cache.SetRemoteCacheDirectory(folder)
+        self._io.SetCacheManager(self._cache)
+        self.scene.SetCacheManager(self._cache)
+        self.scene.SetDataIOManager(self._io)
 
     def _module(self, kind, name):
         logic = kind()
@@ -97,6 +112,13 @@ class SliceView:
         picture.GetProperty().SetDisplayLocationToBackground()
         self.renderer.AddViewProp(picture)
         self.logic.ResizeSliceNode(size, size)
+        self.requests = 0
+        self.managers.AddObserver(vtk.vtkCommand.UpdateEvent, self._count)
+        self.logic.AddObserver(vtk.vtkCommand.ModifiedEvent, self._count)
+
+    def _count(self, *_) -> None:
+        """Slicer draws when asked; `requests` counts how often it was."""
+        self.requests += 1
 
     @property
     def composite(self):
