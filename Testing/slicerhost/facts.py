@@ -6,6 +6,23 @@ from functools import cache, cached_property
 
 from .extract_facts import FACTS
 
+# What the headers' text parser of slicer-api.json did not see, looked up in Slicer's source.
+ODD_CASES = {
+    "qSlicerAbstractCoreModule": {"callable": ["logic()"]},
+    "qSlicerWidget": {
+        "base": "QWidget",
+        "callable": ["mrmlScene()", "setMRMLScene(vtkMRMLScene* scene)"],
+        "signals": ["mrmlSceneChanged(vtkMRMLScene*)"],
+    },
+    "qSlicerAbstractModuleWidget": {
+        "base": "qSlicerWidget",
+        "callable": ["module()"],
+        "properties": {"isEntered": "bool (read only)"},
+    },
+    # ctkLayoutFactory, its base, lies outside the parsed folders; it derives from ctkLayoutManager.
+    "ctkLayoutFactory": {"base": "ctkLayoutManager"},
+}
+
 
 def normalized(signature: str) -> str:
     """A signal or slot without parameter names, const and &: "valueChanged(double value)" -> "valueChanged(double)"."""
@@ -72,8 +89,13 @@ class Surface:
 
 @cache
 def load() -> dict:
-    """facts.json."""
-    return json.loads(FACTS.read_text())
+    """facts.json, completed by ODD_CASES."""
+    facts = json.loads(FACTS.read_text())
+    for name, more in ODD_CASES.items():
+        known = facts["widgets"].setdefault(name, {})
+        for key, value in more.items():
+            known[key] = known[key] + value if isinstance(value, list) and key in known else value
+    return facts
 
 
 @cache
