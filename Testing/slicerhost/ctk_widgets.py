@@ -11,6 +11,7 @@ import types
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from .pythonqt import host_property as Property
+from .pythonqt import send
 from .qt_module import custom_widgets
 
 Signal = QtCore.Signal
@@ -59,7 +60,7 @@ class _Number:
         if value != self._value:
             self._value = value
             self._show()
-            pythonqt_emit(self, "valueChanged", value)
+            send(self, "valueChanged", value)
 
     def _set_bounds(self, minimum=None, maximum=None):
         self._minimum = self._minimum if minimum is None else float(minimum)
@@ -75,12 +76,6 @@ class _Number:
     def _set_plain(self, name, value):
         setattr(self, f"_{name}", value)
         self._show()
-
-
-def pythonqt_emit(owner, name, *arguments):
-    """Send a signal of a host widget from inside the host."""
-    raw = QtCore.QObject.__getattribute__(owner, name)
-    raw.emit(*arguments)
 
 
 def _bound_properties():
@@ -115,7 +110,7 @@ class ctkDoubleSlider(_Number, QtWidgets.QWidget):
         self._slider.setRange(0, 1000)
         self._slider.connect("valueChanged(int)", self._from_slider)
         for signal in ("sliderPressed", "sliderReleased"):
-            self._slider.connect(signal + "()", lambda name=signal: pythonqt_emit(self, name))
+            self._slider.connect(signal + "()", lambda name=signal: send(self, name))
         self._slider.connect("sliderMoved(int)", self._moved)
         _row(self, (self._slider, 1))
         self._show()
@@ -138,7 +133,7 @@ class ctkDoubleSlider(_Number, QtWidgets.QWidget):
         return self._minimum + round((value - self._minimum) / self._singleStep) * self._singleStep
 
     def _moved(self, place: int):
-        pythonqt_emit(self, "sliderMoved", self._at(place))
+        send(self, "sliderMoved", self._at(place))
 
     def _from_slider(self, place: int):
         if self.tracking or not self._slider.isSliderDown():
@@ -172,7 +167,7 @@ class ctkDoubleSpinBox(_Number, QtWidgets.QWidget):
         super().__init__(parent)
         self._spin = QtWidgets.QDoubleSpinBox()
         self._spin.connect("valueChanged(double)", lambda v: self._set_value(v))
-        self._spin.connect("editingFinished()", lambda: pythonqt_emit(self, "editingFinished"))
+        self._spin.connect("editingFinished()", lambda: send(self, "editingFinished"))
         _row(self, (self._spin, 1))
         self._show()
 
@@ -184,7 +179,7 @@ class ctkDoubleSpinBox(_Number, QtWidgets.QWidget):
     def setDecimals(self, decimals):
         if decimals != self._decimals:
             self._set_plain("decimals", int(decimals))
-            pythonqt_emit(self, "decimalsChanged", int(decimals))
+            send(self, "decimalsChanged", int(decimals))
 
     def setReadOnly(self, read_only):
         self._spin.setReadOnly(read_only)
@@ -248,7 +243,7 @@ class ctkSliderWidget(_Number, QtWidgets.QWidget):
     def setDecimals(self, decimals):
         if decimals != self._decimals:
             self._set_plain("decimals", int(decimals))
-            pythonqt_emit(self, "decimalsChanged", int(decimals))
+            send(self, "decimalsChanged", int(decimals))
 
     def setSpinBoxVisible(self, visible):
         self._visible = bool(visible)
@@ -256,7 +251,7 @@ class ctkSliderWidget(_Number, QtWidgets.QWidget):
 
     def _changing(self, value):
         if self._slider._slider.isSliderDown():
-            pythonqt_emit(self, "valueIsChanging", value)
+            send(self, "valueIsChanging", value)
             if not self.tracking:
                 blocked = self._spin.blockSignals(True)
                 self._spin.setValue(value)
@@ -308,7 +303,7 @@ class ctkRangeWidget(QtWidgets.QWidget):
 
     def setRange(self, minimum, maximum):
         self._bounds = (float(minimum), float(maximum))
-        pythonqt_emit(self, "rangeChanged", *self._bounds)
+        send(self, "rangeChanged", *self._bounds)
         self.setValues(*self._values)
         self._show()
 
@@ -324,11 +319,11 @@ class ctkRangeWidget(QtWidgets.QWidget):
         self._values = (low, high)
         self._show()
         if old[0] != low:
-            pythonqt_emit(self, "minimumValueChanged", low)
+            send(self, "minimumValueChanged", low)
         if old[1] != high:
-            pythonqt_emit(self, "maximumValueChanged", high)
+            send(self, "maximumValueChanged", high)
         if old != self._values:
-            pythonqt_emit(self, "valuesChanged", low, high)
+            send(self, "valuesChanged", low, high)
 
     def setDecimals(self, decimals):
         for end in self._ends:
@@ -378,7 +373,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         self._collapsed = bool(collapsed)
         self.setChecked(not self._collapsed)
         self._apply()
-        pythonqt_emit(self, "contentsCollapsed", self._collapsed)
+        send(self, "contentsCollapsed", self._collapsed)
 
     def _apply(self):
         for child in self.children():
@@ -524,9 +519,9 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         was_valid = os.path.exists(self._path)
         self._path = path
         self._box.setEditText(path)
-        pythonqt_emit(self, "currentPathChanged", path)
+        send(self, "currentPathChanged", path)
         if os.path.exists(path) != was_valid:
-            pythonqt_emit(self, "validInputChanged", os.path.exists(path))
+            send(self, "validInputChanged", os.path.exists(path))
 
     def comboBox(self):
         return self._box
@@ -567,13 +562,13 @@ class ctkDirectoryButton(QtWidgets.QWidget):
         chosen = QtWidgets.QFileDialog.getExistingDirectory(self, self.caption)
         if chosen:
             self._set_directory(chosen)
-            pythonqt_emit(self, "directorySelected", chosen)
+            send(self, "directorySelected", chosen)
 
     def _set_directory(self, path):
         if str(path) != self._directory:
             self._directory = str(path)
             self._button.setText(self._directory)
-            pythonqt_emit(self, "directoryChanged", self._directory)
+            send(self, "directoryChanged", self._directory)
 
 
 @host_widget
@@ -605,8 +600,8 @@ class ctkCheckablePushButton(ctkPushButton):
         if state != self._state:
             self._state = Qt.CheckState(int(state))
             self._control()
-            pythonqt_emit(self, "checkStateChanged", self._state)
-            pythonqt_emit(self, "checkBoxToggled", self._state == Qt.CheckState.Checked)
+            send(self, "checkStateChanged", self._state)
+            send(self, "checkBoxToggled", self._state == Qt.CheckState.Checked)
 
     def _control(self):
         if self.checkBoxControlsButton:
@@ -633,7 +628,7 @@ class ctkColorPickerButton(QtWidgets.QPushButton):
         if color != self._color:
             self._color = color
             self._paint()
-            pythonqt_emit(self, "colorChanged", color)
+            send(self, "colorChanged", color)
 
     def setDisplayColorName(self, display):
         self.displayColorName = display

@@ -13,20 +13,7 @@ from pathlib import Path
 
 FACTS = Path(__file__).with_name("facts.json")
 
-CLASSES = """
-ctkSliderWidget ctkDoubleSlider ctkDoubleSpinBox ctkRangeWidget ctkDoubleRangeSlider ctkCollapsibleButton
-ctkCollapsibleGroupBox ctkComboBox ctkCheckBox ctkCheckableComboBox ctkSearchBox ctkPathLineEdit ctkDirectoryButton
-ctkPushButton ctkMenuButton ctkCheckablePushButton ctkColorPickerButton ctkExpandableWidget ctkDynamicSpacer
-ctkFittedTextBrowser ctkMessageBox ctkVTKAbstractView ctkVTKSliceView ctkVTKRenderView ctkLayoutManager
-qMRMLWidget qMRMLNodeComboBox qMRMLCheckableNodeComboBox qMRMLColorTableComboBox qMRMLSegmentSelectorWidget
-qMRMLSliderWidget qMRMLSpinBox qMRMLRangeWidget qMRMLCollapsibleButton qMRMLAbstractViewWidget qMRMLSliceWidget
-qMRMLSliceView qMRMLViewControllerBar qMRMLSliceControllerWidget qMRMLThreeDWidget qMRMLThreeDView
-qMRMLThreeDViewControllerWidget qMRMLLayoutManager qSlicerLayoutManager qSlicerMarkupsPlaceWidget
-qSlicerCoreApplication qSlicerApplication qSlicerCoreIOManager qSlicerIOManager qSlicerModuleManager
-qSlicerAbstractModuleFactoryManager qSlicerModuleFactoryManager qSlicerAbstractCoreModule qSlicerAbstractModule
-qSlicerLoadableModule qSlicerScriptedLoadableModule qSlicerScriptedLoadableModuleWidget qSlicerMainWindow
-qSlicerBaseQTAppPythonQtDecorators qSlicerBaseQTBasePythonQtDecorators qSlicerBaseQTGUIPythonQtDecorators
-""".split()
+CLASSES = ["ctkSliderWidget", "ctkDoubleSlider", "ctkDoubleSpinBox", "ctkRangeWidget", "ctkDoubleRangeSlider", "ctkCollapsibleButton", "ctkCollapsibleGroupBox", "ctkComboBox", "ctkCheckBox", "ctkCheckableComboBox", "ctkSearchBox", "ctkPathLineEdit", "ctkDirectoryButton", "ctkPushButton", "ctkMenuButton", "ctkCheckablePushButton", "ctkColorPickerButton", "ctkExpandableWidget", "ctkDynamicSpacer", "ctkFittedTextBrowser", "ctkMessageBox", "ctkVTKAbstractView", "ctkVTKSliceView", "ctkVTKRenderView", "ctkLayoutManager", "qMRMLWidget", "qMRMLNodeComboBox", "qMRMLCheckableNodeComboBox", "qMRMLColorTableComboBox", "qMRMLSegmentSelectorWidget", "qMRMLSliderWidget", "qMRMLSpinBox", "qMRMLRangeWidget", "qMRMLCollapsibleButton", "qMRMLAbstractViewWidget", "qMRMLSliceWidget", "qMRMLSliceView", "qMRMLViewControllerBar", "qMRMLSliceControllerWidget", "qMRMLThreeDWidget", "qMRMLThreeDView", "qMRMLThreeDViewControllerWidget", "qMRMLLayoutManager", "qSlicerLayoutManager", "qSlicerMarkupsPlaceWidget", "qSlicerCoreApplication", "qSlicerApplication", "qSlicerCoreIOManager", "qSlicerIOManager", "qSlicerModuleManager", "qSlicerAbstractModuleFactoryManager", "qSlicerModuleFactoryManager", "qSlicerAbstractCoreModule", "qSlicerAbstractModule", "qSlicerLoadableModule", "qSlicerScriptedLoadableModule", "qSlicerScriptedLoadableModuleWidget", "qSlicerMainWindow", "qSlicerBaseQTAppPythonQtDecorators", "qSlicerBaseQTBasePythonQtDecorators", "qSlicerBaseQTGUIPythonQtDecorators"]
 PACKAGES = (
     "slicer.ScriptedLoadableModule",
     "slicer.i18n",

@@ -4,8 +4,9 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
-from .ctk_widgets import host_widget, pythonqt_emit
+from .ctk_widgets import host_widget
 from .pythonqt import host_property as Property
+from .pythonqt import send
 from .views import qMRMLSliceWidget, qMRMLThreeDWidget
 
 Signal = QtCore.Signal
@@ -130,7 +131,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         for widget in self._widgets.values():
             if widget.parent() is not None:
                 widget.show()
-        pythonqt_emit(self, "layoutChanged", node.GetViewArrangement())
+        send(self, "layoutChanged", node.GetViewArrangement())
 
     def _build(self, element):
         kind = element.GetName()

@@ -20,6 +20,7 @@ import enum
 import inspect
 import sys
 import threading
+import types
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtWidgets
 from shiboken6 import Shiboken
@@ -30,10 +31,7 @@ QT_MODULES = (QtCore, QtGui, QtWidgets, QtNetwork)
 
 # C++ protected, or PySide's own: there in PySide6, not in PythonQt. Event handlers can be overridden, not called.
 REFUSED = set(
-    """selectedIndexes sender senderSignalIndex receivers isSignalConnected visualRegionForSelection startDrag
-    setState dirtyRegionOffset doAutoScroll viewportMargins setViewportMargins initStyleOption moveCursor horizontalOffset
-    verticalOffset viewOptions initViewItemOption sectionSizeFromContents itemFromIndex indexFromItem
-    emit tr parentWidgetEvent""".split()
+    ["selectedIndexes", "sender", "senderSignalIndex", "receivers", "isSignalConnected", "visualRegionForSelection", "startDrag", "setState", "dirtyRegionOffset", "doAutoScroll", "viewportMargins", "setViewportMargins", "initStyleOption", "moveCursor", "horizontalOffset", "verticalOffset", "viewOptions", "initViewItemOption", "sectionSizeFromContents", "itemFromIndex", "indexFromItem", "emit", "tr", "parentWidgetEvent"]
 )
 # Protected on some classes, public on the others named here.
 PUBLIC_ON = {
@@ -41,8 +39,16 @@ PUBLIC_ON = {
     "indexFromItem": (QtWidgets.QTableWidget, QtWidgets.QTreeWidget, QtWidgets.QListWidget, QtGui.QStandardItemModel),
 }
 _MAIN_THREAD = threading.get_ident()
-_raw_read = QtCore.QObject.__getattribute__
+# PySide's own lookup, for the classes that have one (QObject, and QMenu, QFile ... which have methods of two kinds).
+_raw_reads: dict[type, object] = {}
 _raw_write = Shiboken.Object.__setattr__
+
+
+def _raw_read(self, name):
+    cls = type(self)
+    if cls not in _raw_reads:
+        _raw_reads[cls] = next(_raw_reads[c] for c in cls.__mro__ if c in _raw_reads)
+    return _raw_reads[cls](self, name)
 
 
 def is_qt_class(cls: type) -> bool:
@@ -86,6 +92,11 @@ class Signal:
 
     def __getattr__(self, name):
         raise AttributeError(f"a PythonQt signal has no '{name}': it is sent by calling it, {self._name}(...).")
+
+
+def send(owner: QtCore.QObject, name: str, *arguments) -> None:
+    """Send a signal of a host object from inside the host."""
+    _raw_read(owner, name).emit(*arguments)
 
 
 def connect(owner: QtCore.QObject, signature: str, receiver, slot: str | None = None) -> bool:
@@ -247,7 +258,7 @@ def _read(self, name):
     cls = type(self)
     if not is_qt_class(cls):
         own = _raw_read(self, "__dict__")
-        if name in own:
+        if name in own and not isinstance(own[name], QtCore.SignalInstance):  # PySide keeps signals there
             return own[name]
     rule = _rule(cls, name)
     if rule == "host property":
@@ -303,8 +314,14 @@ def _read_property(self, name):
     return tuple(value) if isinstance(value, list) else value
 
 
+# Set while a .ui file is loaded: PySide's loader assigns every named child to the top widget.
+loading_ui = False
+
+
 def _write(self, name, value):
     cls = type(self)
+    if loading_ui and isinstance(value, QtCore.QObject) and QtCore.QObject.objectName(value) == name:
+        return
     if isinstance(value, QtCore.SignalInstance) or name[0] == "_" and (not is_qt_class(cls) or name[:5] == "_host"):
         _raw_write(self, name, value)
         return
@@ -373,7 +390,8 @@ _EXTRA = {"connect": connect, "disconnect": disconnect, "className": _class_name
 
 
 def _refuse_new_attributes(self, name, value):
-    if is_qt_class(type(self)) and name[:5] != "_host":
+    public_member = isinstance(inspect.getattr_static(type(self), name, None), types.GetSetDescriptorType)
+    if is_qt_class(type(self)) and not public_member:
         raise AttributeError(
             f"'{name}' does not exist on {type(self).__name__} and creating new attributes on C++ objects is not allowed"
         )
@@ -382,7 +400,7 @@ def _refuse_new_attributes(self, name, value):
 
 def install():
     """Change PySide6's classes once for this process."""
-    if QtCore.QObject.__getattribute__ is _read:
+    if _raw_reads:
         return
     for module in QT_MODULES:
         for value in (getattr(module, name) for name in dir(module)):  # PySide6 makes its classes when asked for them
@@ -398,6 +416,8 @@ def _patch(cls: type):
         if isinstance(value, type) and issubclass(value, enum.Enum):
             _patch_enum(value)
     if issubclass(cls, QtCore.QObject):
+        if "__getattribute__" in cls.__dict__:
+            _raw_reads[cls] = cls.__dict__["__getattribute__"]
         cls.__getattribute__ = _read
         cls.__setattr__ = _write
     elif isinstance(cls, type(QtCore.QObject)) and cls is not QtCore.Signal:

@@ -10,10 +10,10 @@ from .ctk_widgets import (
     ctkRangeWidget,
     ctkSliderWidget,
     host_widget,
-    pythonqt_emit,
     stored,
 )
 from .pythonqt import host_property as Property
+from .pythonqt import send
 
 Signal = QtCore.Signal
 
@@ -56,7 +56,7 @@ class qMRMLWidget(QtWidgets.QWidget):
     def setMRMLScene(self, scene):
         if scene is not self._scene:
             self._scene = scene
-            pythonqt_emit(self, "mrmlSceneChanged", scene)
+            send(self, "mrmlSceneChanged", scene)
 
     def mrmlScene(self):
         return self._scene
@@ -72,7 +72,7 @@ class qMRMLCollapsibleButton(ctkCollapsibleButton):
     def setMRMLScene(self, scene):
         if scene is not self._scene:
             self._scene = scene
-            pythonqt_emit(self, "mrmlSceneChanged", scene)
+            send(self, "mrmlSceneChanged", scene)
 
 
 @host_widget
@@ -154,7 +154,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         for its_type, name, value in self._attributes:
             if node.IsA(its_type):
                 node.SetAttribute(name, value)
-        pythonqt_emit(self, "nodeAddedByUser", node)
+        send(self, "nodeAddedByUser", node)
         if self.selectNodeUponCreation:
             self.setCurrentNode(node)
         return node
@@ -162,7 +162,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def removeCurrentNode(self):
         node = self.currentNode()
         if node:
-            pythonqt_emit(self, "nodeAboutToBeRemoved", node)
+            send(self, "nodeAboutToBeRemoved", node)
             self._observer.scene.RemoveNode(node)
 
     def renameCurrentNode(self):
@@ -172,7 +172,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             node.SetName(text)
 
     def editCurrentNode(self):
-        pythonqt_emit(self, "nodeAboutToBeEdited", self.currentNode())
+        send(self, "nodeAboutToBeEdited", self.currentNode())
 
     def addMenuAction(self, action):
         self._actions.append(action)
@@ -229,12 +229,12 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             elif self._box.itemText(place) != node.GetName():
                 self._box.setItemText(place, node.GetName())
                 if node.GetID() == self._current:
-                    pythonqt_emit(self, "currentNodeRenamed", node.GetName())
+                    send(self, "currentNodeRenamed", node.GetName())
 
     def _activated(self, place):
         if place < len(self._ids):
             self._select(self._ids[place])
-            pythonqt_emit(self, "nodeActivated", self.currentNode())
+            send(self, "nodeActivated", self.currentNode())
             return
         place -= len(self._ids)
         types = list(self.nodeTypes) if self.addEnabled else []
@@ -254,9 +254,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._box.setCurrentIndex(self._ids.index(node_id) if node_id in self._ids else -1)
         self._box.blockSignals(blocked)
         node = self.currentNode()
-        pythonqt_emit(self, "currentNodeChanged", node)
-        QtCore.QObject.__getattribute__(self, "_currentNodeChanged_bool").emit(node is not None)
-        pythonqt_emit(self, "currentNodeIDChanged", node_id or "")
+        send(self, "currentNodeChanged", node)
+        send(self, "_currentNodeChanged_bool", node is not None)
+        send(self, "currentNodeIDChanged", node_id or "")
 
 
 def _label(class_name: str) -> str:
@@ -298,7 +298,7 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
     def setCheckState(self, node, state):
         if (int(state) == 2) != (node.GetID() in self._checked):
             (self._checked.append if int(state) == 2 else self._checked.remove)(node.GetID())
-            pythonqt_emit(self, "checkedNodesChanged")
+            send(self, "checkedNodesChanged")
 
     def check(self, node):
         self.setCheckState(node, QtCore.Qt.CheckState.Checked)
@@ -387,8 +387,8 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
             events = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified)
             self._tags = [(segmentation, segmentation.AddObserver(e, lambda *_: self._fill())) for e in events]
         self._fill()
-        pythonqt_emit(self, "currentNodeChanged", node)
-        QtCore.QObject.__getattribute__(self, "_currentNodeChanged_bool").emit(node is not None)
+        send(self, "currentNodeChanged", node)
+        send(self, "_currentNodeChanged_bool", node is not None)
 
     def _fill(self):
         if "_segments" not in self.__dict__:
@@ -408,8 +408,8 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
             self._segment_changed()
 
     def _segment_changed(self, *_):
-        pythonqt_emit(self, "currentSegmentChanged", self.currentSegmentID())
-        pythonqt_emit(self, "segmentSelectionChanged", list(self.selectedSegmentIDs()))
+        send(self, "currentSegmentChanged", self.currentSegmentID())
+        send(self, "segmentSelectionChanged", list(self.selectedSegmentIDs()))
 
 
 @host_widget
@@ -570,7 +570,7 @@ class qSlicerMarkupsPlaceWidget(QtWidgets.QWidget):
         self._button.setChecked(placing)
         if placing != self._shown:
             self._shown = placing
-            pythonqt_emit(self, "activeMarkupsPlaceModeChanged", placing)
+            send(self, "activeMarkupsPlaceModeChanged", placing)
 
 
 def install():

@@ -45,7 +45,11 @@ class UiLoader(QtUiTools.QUiLoader):
         buffer = QtCore.QBuffer()
         buffer.setData(ET.tostring(tree))
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
-        widget = super().load(buffer, parent)
+        pythonqt.loading_ui = True
+        try:
+            widget = super().load(buffer, parent)
+        finally:
+            pythonqt.loading_ui = False
         if widget is None:
             raise RuntimeError(QtUiTools.QUiLoader.errorString(self))
         _check_properties(tree, widget)

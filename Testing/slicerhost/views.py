@@ -9,24 +9,14 @@ import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .ctk_widgets import ctkSliderWidget, host_widget, pythonqt_emit, stored
+from .ctk_widgets import ctkSliderWidget, host_widget, stored
 from .pythonqt import host_property as Property
+from .pythonqt import send
 from .qmrml_widgets import qMRMLWidget
 
 Signal = QtCore.Signal
-SLICE_MANAGERS = """
-vtkMRMLVolumeGlyphSliceDisplayableManager vtkMRMLModelSliceDisplayableManager vtkMRMLCrosshairDisplayableManager
-vtkMRMLOrientationMarkerDisplayableManager vtkMRMLRulerDisplayableManager vtkMRMLScalarBarDisplayableManager
-vtkMRMLSegmentationsDisplayableManager2D vtkMRMLTransformsDisplayableManager2D vtkMRMLMarkupsDisplayableManager
-vtkMRMLColorLegendDisplayableManager
-""".split()
-THREE_D_MANAGERS = """
-vtkMRMLCameraDisplayableManager vtkMRMLViewDisplayableManager vtkMRMLModelDisplayableManager
-vtkMRMLThreeDReformatDisplayableManager vtkMRMLThreeDSliceEdgeDisplayableManager vtkMRMLCrosshairDisplayableManager3D
-vtkMRMLOrientationMarkerDisplayableManager vtkMRMLRulerDisplayableManager vtkMRMLSegmentationsDisplayableManager3D
-vtkMRMLTransformsDisplayableManager3D vtkMRMLMarkupsDisplayableManager vtkMRMLVolumeRenderingDisplayableManager
-vtkMRMLColorLegendDisplayableManager
-""".split()
+SLICE_MANAGERS = ["vtkMRMLVolumeGlyphSliceDisplayableManager", "vtkMRMLModelSliceDisplayableManager", "vtkMRMLCrosshairDisplayableManager", "vtkMRMLOrientationMarkerDisplayableManager", "vtkMRMLRulerDisplayableManager", "vtkMRMLScalarBarDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLTransformsDisplayableManager2D", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLColorLegendDisplayableManager"]
+THREE_D_MANAGERS = ["vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager", "vtkMRMLModelDisplayableManager", "vtkMRMLThreeDReformatDisplayableManager", "vtkMRMLThreeDSliceEdgeDisplayableManager", "vtkMRMLCrosshairDisplayableManager3D", "vtkMRMLOrientationMarkerDisplayableManager", "vtkMRMLRulerDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D", "vtkMRMLTransformsDisplayableManager3D", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLVolumeRenderingDisplayableManager", "vtkMRMLColorLegendDisplayableManager"]
 
 
 class _View(QtWidgets.QWidget):
@@ -233,7 +223,7 @@ class qMRMLSliceView(_View):
 
     def _resized(self, width, height):
         self._logic.ResizeSliceNode(width, height)
-        pythonqt_emit(self, "resized", QtCore.QSize(width, height))
+        send(self, "resized", QtCore.QSize(width, height))
 
     def _before_drawing(self):
         shown = self._renderer.HasViewProp(self._actor)
