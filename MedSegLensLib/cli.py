@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 a fault of the program; 2 wrong use (an unknown latent, tap or region, a gain that is no number);
 3 a case that cannot be used; 4 a bad pack; 5 a bad recipe; 6 output that cannot be written; 7 the doctor found
-something to mend; 130 cancelled.
+something to mend; 8 a worker that cannot be started or reached; 130 cancelled.
 """
 
 import argparse
@@ -27,12 +27,12 @@ first steps:
 A CASE is a folder with the four volumes of one patient (BraTS names such as *_t1ce.nii.gz or *-t1c.nii.gz; NIfTI,
 NRRD or MetaImage), or with DICOM series; or give --t1n, --t1c, --t2w and --t2f instead. Every command takes --json.
 Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unusable case, 4 bad pack, 5 bad recipe, 6 output cannot
-be written, 7 doctor found something to mend, 130 cancelled. Research software, not a medical device.
+be written, 7 doctor found something to mend, 8 worker trouble, 130 cancelled. Research software, not a medical device.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    from MedSegLensLib.commands import demo, doctor, edit, latents, pack, phantom, recipe, segment, train
+    from MedSegLensLib.commands import demo, doctor, edit, latents, pack, phantom, recipe, segment, serve, train
 
     top = argparse.ArgumentParser(
         prog="medseglens",
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"medseglens {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, segment, latents, edit, recipe, train, pack, phantom, doctor):
+    for command in (demo, segment, latents, edit, recipe, train, pack, phantom, serve, doctor):
         command.add_parser(commands)
     return top
 

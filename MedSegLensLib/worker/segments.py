@@ -2,8 +2,8 @@
 
 Files in /dev/shm (elsewhere in the temporary folder), not `multiprocessing.shared_memory`, for three reasons. Its
 resource tracker, on Python before 3.13, removes segments that another process still uses, and starts a further process
-from inside Slicer. It sets a segment's size without reserving it, so a full /dev/shm kills the process at the first
-write (SIGBUS) where `posix_fallocate` raises. And a folder can be looked at: when it is gone, nothing was left behind.
+from inside Slicer. It sets a segment's size without reserving it, so a full /dev/shm kills the process at its first
+use (SIGBUS) where writing a file raises. And a folder can be looked at: when it is gone, nothing was left behind.
 
 The client makes the folder and holds a lock in it. Both remove it: the client when it closes, the worker when it sees
 the client gone. Should both be killed at once, the next client that starts removes what nobody holds.
@@ -66,20 +66,13 @@ class SharedFolder:
 
     def put(self, array: np.ndarray) -> str:
         """Copy an array in; returns its name. Raises WorkerError, naming the numbers, where there is no room."""
-        array = np.asarray(array)
+        array = np.ascontiguousarray(array)
         name = f"{self.side}-{secrets.token_hex(12)}"
         path = self.path / name
         size = max(array.nbytes, 1)
         try:
-            with open(path, "xb+") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
-                else:
-                    file.truncate(size)
-                with mmap.mmap(file.fileno(), size) as memory:
-                    target = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
-                    np.copyto(target, array)
-                    del target
+            with open(path, "xb") as file:  # written, not mapped: a full folder is then an error, not a signal
+                file.write(memoryview(array).cast("B") if array.nbytes else b"\0")
         except OSError as problem:
             path.unlink(missing_ok=True)
             raise self._no_room(size, problem) from problem
