@@ -15,11 +15,11 @@ from MedSegLensLib.worker.client import LabelBox
 
 ADDED, REMOVED, RELABELLED = 1, 2, 3
 CHANGES = {
-    ADDED: ("added", (0, 200, 130)),
-    REMOVED: ("removed", (220, 60, 170)),
-    RELABELLED: ("other label", (225, 225, 225)),
+    ADDED: ("added", (40, 190, 140)),
+    REMOVED: ("removed", (255, 140, 255)),
+    RELABELLED: ("other label", (255, 255, 255)),
 }
-"""Green and magenta are told apart with any colour vision, and are no region's colour."""
+"""Green and pink, of such a lightness that with any colour vision they differ from each other and from the regions."""
 
 CHANGE_OPACITY, PREVIEW_OPACITY = 0.8, 0.55
 

@@ -12,12 +12,12 @@ from MedSegLensLib.errors import UsageError
 
 RAMPS = {
     "heat": ((101, 21, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)),
-    "sky": ((20, 80, 130), (86, 180, 233), (215, 240, 255)),
-    "green": ((0, 90, 65), (0, 158, 115), (165, 245, 210)),
-    "purple": ((115, 40, 95), (204, 121, 167), (255, 220, 240)),
-    "viridis": ((72, 40, 120), (38, 130, 142), (53, 183, 121), (253, 231, 37)),
+    "sky": ((20, 70, 140), (60, 150, 230), (150, 215, 255)),
+    "green": ((0, 90, 65), (0, 170, 110), (110, 245, 170)),
+    "purple": ((115, 40, 95), (205, 90, 170), (255, 170, 225)),
+    "viridis": ((58, 60, 130), (38, 130, 142), (53, 183, 121), (253, 231, 37)),
 }
-"""RGB, evenly spaced from the lowest shown value to the maximum."""
+"""RGB, evenly spaced from 0 to the overlay's maximum. None ends in white, which bright anatomy would swallow."""
 
 COLOURS = tuple(RAMPS)
 """Names of the tables; the first four are the defaults of overlay slots 0 to 3, viridis that of probabilities."""

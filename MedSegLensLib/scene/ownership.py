@@ -45,8 +45,12 @@ def owned(
 def remove(owner: slicer.vtkMRMLNode, role: str) -> None:
     """Takes the owner's node of that role, where there is one, out of the scene with its display and storage."""
     node = found(owner, role)
-    if node is not None:
-        slicer.mrmlScene.RemoveNode(node)
+    if node is None:
+        return
+    parts = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    for one in (node, *parts, node.GetStorageNode()):
+        if one is not None:
+            slicer.mrmlScene.RemoveNode(one)
 
 
 def roles(owner: slicer.vtkMRMLNode) -> list[str]:
@@ -58,8 +62,11 @@ def roles(owner: slicer.vtkMRMLNode) -> list[str]:
 def set_beside(node: slicer.vtkMRMLNode, input_node: slicer.vtkMRMLNode | None) -> None:
     """Put `node` into the folder (patient, study) of the subject hierarchy that `input_node` is in."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    if hierarchy is None or input_node is None:
+    beside = 0 if hierarchy is None or input_node is None else hierarchy.GetItemByDataNode(input_node)
+    if not beside:
         return
-    item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(input_node)
-    if item and beside and hierarchy.GetItemParent(item) != hierarchy.GetItemParent(beside):
-        hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))
+    folder, item = hierarchy.GetItemParent(beside), hierarchy.GetItemByDataNode(node)
+    if not item:  # Slicer's application makes an item for each node; its core alone does not
+        hierarchy.CreateItem(folder, node)
+    elif hierarchy.GetItemParent(item) != folder:
+        hierarchy.SetItemParent(item, folder)

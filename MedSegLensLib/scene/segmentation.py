@@ -213,10 +213,12 @@ class ResultSegmentation:
         node = self._existing("edited")
         segmentation = node.GetSegmentation()
         with at_once(node):
+            there = segmentation.GetSegment(WT) is not None
             if not on:
-                segmentation.RemoveSegment(WT)
+                if there:
+                    segmentation.RemoveSegment(WT)
                 return
-            if segmentation.GetSegment(WT) is None:
+            if not there:
                 segment = _new_segment("Whole tumour", WT_COLOUR, WHOLE_TUMOUR)
                 segmentation.AddSegment(segment, WT)
                 display = node.GetDisplayNode()

@@ -6,6 +6,7 @@ import numpy as np
 import slicer
 import slicer.util
 import vtk
+import vtk.util.numpy_support
 
 from MedSegLensLib.editing.recipe import Box, SliceRange, VoxelMask
 from MedSegLensLib.errors import UsageError
@@ -67,7 +68,10 @@ def mask_of(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Vo
     if parent is not None and not parent.IsTransformToWorldLinear():
         raise UsageError(subject, "its transform is not linear.", "Harden the transform of the segmentation.")
     image = slicer.vtkOrientedImageData()
-    if not segmentation.GetBinaryLabelmapRepresentation(segment_id, image) or image.IsEmpty():
+    voxels = None
+    if segmentation.GetBinaryLabelmapRepresentation(segment_id, image) and not image.IsEmpty():
+        voxels = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    if voxels is None or not voxels.any():
         raise UsageError(subject, "the segment is empty.", "Draw it in the Segment Editor first.")
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
@@ -75,8 +79,7 @@ def mask_of(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Vo
     spacing = np.linalg.norm(to_world[:3, :3], axis=0)
     extent = image.GetExtent()
     origin = (to_world @ (extent[0], extent[2], extent[4], 1))[:3]
-    array = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
-    array = array.reshape(tuple(reversed(image.GetDimensions())))
+    array = voxels.reshape(tuple(reversed(image.GetDimensions())))
     direction = to_world[:3, :3] / spacing
     return VoxelMask.from_array(array, tuple(origin), tuple(spacing), tuple(direction.ravel()))
 

@@ -52,7 +52,11 @@ class Application:
 
     def load(self, path) -> None:
         self.scene.Clear(0)
-        assert self.scene.ReadFromMRB(str(path), True)
+        self.add(path)
+
+    def add(self, path) -> None:
+        """Load a scene without closing this one."""
+        assert self.scene.ReadFromMRB(str(path), False)
         for view in self.views.values():
             view.node.Modified()  # Slicer's layout manager does so: the view's contents are taken up at the next event
 
