@@ -80,6 +80,13 @@ class qSlicerApplication(QtWidgets.QApplication):
         self._logic.SetViewLogics(vtk.vtkCollection())
         self._logic.SetMRMLScene(scene)
         self._logic.SetTemporaryPath(self._temporary)
+        cache = slicer.vtkCacheManager()
+        cache.SetRemoteCacheDirectory(os.path.join(self._folder, "cache"))
+        cache.SetMRMLScene(scene)
+        transfers = slicer.vtkDataIOManager()
+        transfers.SetCacheManager(cache)
+        scene.SetCacheManager(cache)
+        scene.SetDataIOManager(transfers)
         self._logic.GetColorLogic().SetMRMLScene(scene)
         self._logic.GetColorLogic().AddDefaultColorNodes()
 
@@ -268,6 +275,9 @@ def make_modules():
         logic = application.GetColorLogic() if name == "Colors" else getattr(slicer, class_name)()
         logic.SetMRMLApplicationLogic(application)
         if name != "Colors":
+            # slicer-core ships no terminology files, about which their logic complains
+            vtk.vtkObject.SetGlobalWarningDisplay(name != "Terminologies")
             logic.SetMRMLScene(slicer.mrmlScene)
+            vtk.vtkObject.SetGlobalWarningDisplay(True)
         application.SetModuleLogic(name, logic)
         setattr(slicer.modules, name.lower(), qSlicerLoadableModule(name, logic))

@@ -1,7 +1,7 @@
 """The module `ctk`: CTK's widgets that the module uses, drawn with Qt's own.
 
-Their names are those that facts.json lists (pythonqt.py sees to that); here stands what they do. A property in `kept`
-is stored and has no effect that this host shows.
+Their names are those that facts.json lists (pythonqt.py sees to that); here stands what they do. A property that is
+only `stored` has no effect that this host shows.
 """
 
 import os
@@ -35,7 +35,7 @@ def stored(kind, name: str, default=None, then=None):
 
 
 def host_widget(cls):
-    """Class decorator: `slicer_class` is the class's name, the .ui loader knows it, and `kept` properties are made."""
+    """Class decorator: `slicer_class` is the class's name, and the .ui loader knows it."""
     cls.slicer_class = cls.__name__
     custom_widgets[cls.__name__] = cls
     return cls
@@ -100,7 +100,8 @@ class ctkDoubleSlider(_Number, QtWidgets.QWidget):
     tickInterval = stored(float, "tickInterval", 0.0)
     tickPosition = Property(int, lambda s: int(s._slider.tickPosition), lambda s, v: s._ticks(v))
     handleToolTip = stored(str, "handleToolTip", "")
-    invertedAppearance, invertedControls = stored(bool, "invertedAppearance", False), stored(bool, "invertedControls", False)
+    invertedAppearance = stored(bool, "invertedAppearance", False)
+    invertedControls = stored(bool, "invertedControls", False)
 
     def __init__(self, orientation=Qt.Orientation.Horizontal, parent=None):
         if isinstance(orientation, QtWidgets.QWidget):
@@ -126,7 +127,7 @@ class ctkDoubleSlider(_Number, QtWidgets.QWidget):
         self._set_value(value)
 
     def _ticks(self, position):
-        self._slider.setTickPosition(position if not isinstance(position, int) else QtWidgets.QSlider.TickPosition(position))
+        self._slider.setTickPosition(QtWidgets.QSlider.TickPosition(int(position)))
 
     def _at(self, place: int) -> float:
         value = self._minimum + (self._maximum - self._minimum) * place / 1000
@@ -221,7 +222,8 @@ class ctkSliderWidget(_Number, QtWidgets.QWidget):
     tickPosition = Property(int, lambda s: s._slider.tickPosition, lambda s, v: s._slider._ticks(v))
     spinBoxVisible = Property(bool, lambda s: s._visible, lambda s, v: s.setSpinBoxVisible(v))
     popupSlider = stored(bool, "popupSlider", False)
-    invertedAppearance, invertedControls = stored(bool, "invertedAppearance", False), stored(bool, "invertedControls", False)
+    invertedAppearance = stored(bool, "invertedAppearance", False)
+    invertedControls = stored(bool, "invertedControls", False)
     _visible = True
 
     def __init__(self, parent=None):
@@ -394,7 +396,8 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     def sizeHint(self):
         inner = self.layout().sizeHint() if self.layout() and not self._collapsed else QtCore.QSize(0, 0)
         width = self.fontMetrics().horizontalAdvance(self.text) + 40
-        return QtCore.QSize(max(width, inner.width() + 4), self._title_height + 2 if self._collapsed else inner.height())
+        height = self._title_height + 2 if self._collapsed else inner.height()
+        return QtCore.QSize(max(width, inner.width() + 4), height)
 
     def minimumSizeHint(self):
         inner = self.layout().minimumSize() if self.layout() and not self._collapsed else QtCore.QSize(0, 0)
@@ -548,7 +551,8 @@ class ctkDirectoryButton(QtWidgets.QWidget):
     directoryChanged, directorySelected = Signal(str), Signal(str)
     directory = Property(str, lambda s: s._directory, lambda s, v: s._set_directory(v))
     caption, text = stored(str, "caption", ""), stored(str, "text", "")
-    acceptMode, options, elideMode = stored("QVariant", "acceptMode"), stored("QVariant", "options"), stored("QVariant", "el")
+    acceptMode, options = stored("QVariant", "acceptMode"), stored("QVariant", "options")
+    elideMode = stored("QVariant", "elideMode")
     icon = stored(QtGui.QIcon, "icon")
 
     def __init__(self, *arguments):

@@ -7,7 +7,10 @@ from PySide6 import QtCore, QtWidgets
 
 @dataclass
 class Message:
-    """A dialog that would have been shown: kind (error, warning, info, confirm, retry, message, status ...) and text."""
+    """A dialog that would have been shown.
+
+    kind: error, warning, info, confirm, message; files, texts, dialog, menu for those that wait; pip for packages.
+    """
 
     kind: str
     text: str
@@ -51,7 +54,7 @@ recorder = Recorder()
 def _next(waiting: list, what: str, kind: str):
     recorder.add(kind, what)
     if not waiting:
-        raise AssertionError(f"the module waits for the user ({what}): give host.answers.{kind} what the user would say")
+        raise AssertionError(f"the module waits for the user ({what}): set host.answers.{kind}")
     return waiting.pop(0)
 
 

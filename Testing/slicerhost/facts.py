@@ -81,8 +81,8 @@ class Surface:
         """Why Python cannot use `name`, for an error message."""
         if name in self.hidden:
             return (
-                f"{self.name}.{name} is a C++ method that PythonQt does not expose: in Slicer this is an AttributeError "
-                f"(is there a property instead?)."
+                f"{self.name}.{name} is a C++ method that PythonQt does not expose: in Slicer this is an "
+                f"AttributeError (is there a property instead?)."
             )
         return f"{self.name} has no attribute named '{name}' in Slicer."
 

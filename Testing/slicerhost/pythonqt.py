@@ -30,9 +30,12 @@ from .facts import normalized, surface
 QT_MODULES = (QtCore, QtGui, QtWidgets, QtNetwork)
 
 # C++ protected, or PySide's own: there in PySide6, not in PythonQt. Event handlers can be overridden, not called.
-REFUSED = set(
-    ["selectedIndexes", "sender", "senderSignalIndex", "receivers", "isSignalConnected", "visualRegionForSelection", "startDrag", "setState", "dirtyRegionOffset", "doAutoScroll", "viewportMargins", "setViewportMargins", "initStyleOption", "moveCursor", "horizontalOffset", "verticalOffset", "viewOptions", "initViewItemOption", "sectionSizeFromContents", "itemFromIndex", "indexFromItem", "emit", "tr", "parentWidgetEvent"]
-)
+REFUSED = {
+    "dirtyRegionOffset", "doAutoScroll", "horizontalOffset", "indexFromItem", "initStyleOption",
+    "initViewItemOption", "isSignalConnected", "itemFromIndex", "moveCursor", "receivers",
+    "sectionSizeFromContents", "selectedIndexes", "sender", "senderSignalIndex", "setState", "setViewportMargins",
+    "startDrag", "verticalOffset", "viewOptions", "viewportMargins", "visualRegionForSelection",
+}
 # Protected on some classes, public on the others named here.
 PUBLIC_ON = {
     "itemFromIndex": (QtWidgets.QTableWidget, QtWidgets.QTreeWidget, QtWidgets.QListWidget, QtGui.QStandardItemModel),

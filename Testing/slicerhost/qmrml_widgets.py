@@ -77,7 +77,7 @@ class qMRMLCollapsibleButton(ctkCollapsibleButton):
 
 @host_widget
 class qMRMLNodeComboBox(QtWidgets.QWidget):
-    """The scene's nodes of some classes, with None and, below, the actions to create, rename and delete."""
+    """The scene's nodes of some classes, with None, and below them the actions to create one and the module's own."""
 
     currentNodeChanged, _currentNodeChanged_bool = Signal(object), Signal(bool)
     currentNodeIDChanged, nodeActivated, nodeAdded = Signal(str), Signal(object), Signal(object)
@@ -90,8 +90,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     showHidden = stored(bool, "showHidden", False, then="_fill")
     showChildNodeTypes = stored(bool, "showChildNodeTypes", True, then="_fill")
     hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", (), then="_fill")
-    addEnabled, removeEnabled = stored(bool, "addEnabled", True, then="_fill"), stored(bool, "removeEnabled", True, then="_fill")
-    editEnabled, renameEnabled = stored(bool, "editEnabled", False, then="_fill"), stored(bool, "renameEnabled", False, then="_fill")
+    addEnabled = stored(bool, "addEnabled", True, then="_fill")
+    removeEnabled, editEnabled = stored(bool, "removeEnabled", True), stored(bool, "editEnabled", False)
+    renameEnabled = stored(bool, "renameEnabled", False)
     selectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
     baseName = stored(str, "baseName", "")
     interactionNodeSingletonTag = stored(str, "interactionNodeSingletonTag", "")
@@ -315,8 +316,6 @@ class qMRMLColorTableComboBox(qMRMLNodeComboBox):
         super().__init__(parent)
         self.nodeTypes, self.showHidden = ("vtkMRMLColorNode",), True
         self.addEnabled = self.removeEnabled = False
-
-    _accessible_scene = qMRMLNodeComboBox.setMRMLScene
 
 
 @host_widget

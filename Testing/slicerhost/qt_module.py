@@ -1,4 +1,4 @@
-"""The module `qt`: Qt's classes by their names, a loader of .ui files that knows Slicer's widgets, no dialog that waits.
+"""The module `qt`: Qt's classes by their names, and a loader of .ui files that knows Slicer's widgets.
 
 Names that PySide6 has and PythonQt lacks (Signal, Slot, Property, QtWidgets ...) are not there.
 """

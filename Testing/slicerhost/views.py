@@ -15,8 +15,32 @@ from .pythonqt import send
 from .qmrml_widgets import qMRMLWidget
 
 Signal = QtCore.Signal
-SLICE_MANAGERS = ["vtkMRMLVolumeGlyphSliceDisplayableManager", "vtkMRMLModelSliceDisplayableManager", "vtkMRMLCrosshairDisplayableManager", "vtkMRMLOrientationMarkerDisplayableManager", "vtkMRMLRulerDisplayableManager", "vtkMRMLScalarBarDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLTransformsDisplayableManager2D", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLColorLegendDisplayableManager"]
-THREE_D_MANAGERS = ["vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager", "vtkMRMLModelDisplayableManager", "vtkMRMLThreeDReformatDisplayableManager", "vtkMRMLThreeDSliceEdgeDisplayableManager", "vtkMRMLCrosshairDisplayableManager3D", "vtkMRMLOrientationMarkerDisplayableManager", "vtkMRMLRulerDisplayableManager", "vtkMRMLSegmentationsDisplayableManager3D", "vtkMRMLTransformsDisplayableManager3D", "vtkMRMLMarkupsDisplayableManager", "vtkMRMLVolumeRenderingDisplayableManager", "vtkMRMLColorLegendDisplayableManager"]
+SLICE_MANAGERS = (
+    "vtkMRMLVolumeGlyphSliceDisplayableManager",
+    "vtkMRMLModelSliceDisplayableManager",
+    "vtkMRMLCrosshairDisplayableManager",
+    "vtkMRMLOrientationMarkerDisplayableManager",
+    "vtkMRMLRulerDisplayableManager",
+    "vtkMRMLScalarBarDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager2D",
+    "vtkMRMLTransformsDisplayableManager2D",
+    "vtkMRMLMarkupsDisplayableManager",
+    "vtkMRMLColorLegendDisplayableManager",
+)
+THREE_D_MANAGERS = (
+    "vtkMRMLCameraDisplayableManager",
+    "vtkMRMLViewDisplayableManager",
+    "vtkMRMLModelDisplayableManager",
+    "vtkMRMLThreeDReformatDisplayableManager",
+    "vtkMRMLCrosshairDisplayableManager3D",
+    "vtkMRMLOrientationMarkerDisplayableManager",
+    "vtkMRMLRulerDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager3D",
+    "vtkMRMLTransformsDisplayableManager3D",
+    "vtkMRMLMarkupsDisplayableManager",
+    "vtkMRMLVolumeRenderingDisplayableManager",
+    "vtkMRMLColorLegendDisplayableManager",
+)
 
 
 class _View(QtWidgets.QWidget):
@@ -34,6 +58,7 @@ class _View(QtWidgets.QWidget):
         self._window.AddRenderer(self._renderer)
         self._iren = vtk.vtkGenericRenderWindowInteractor()
         self._iren.SetRenderWindow(self._window)
+        self._iren.SetInteractorStyle(None)
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         for manager in managers:
             if not factory.IsDisplayableManagerRegistered(manager):
@@ -98,6 +123,7 @@ class _View(QtWidgets.QWidget):
         width, height = max(self.width, 2), max(self.height, 2)
         if tuple(self._window.GetSize()) != (width, height):
             self._window.SetSize(width, height)
+            self._iren.UpdateSize(width, height)
             self._resized(width, height)
         self._before_drawing()
         self._window.Render()
