@@ -11,7 +11,7 @@ from MedSegLensLib.scene.overlays import write_voxels
 from MedSegLensLib.scene.ownership import found, owned, set_beside
 from MedSegLensLib.scene.segmentation import ResultSegmentation
 from MedSegLensLib.scene.views import at_once
-from MedSegLensLib.worker.client import LabelBox
+from MedSegLensLib.worker.answers import LabelBox
 
 ADDED, REMOVED, RELABELLED = 1, 2, 3
 CHANGES = {

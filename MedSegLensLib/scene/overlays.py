@@ -16,7 +16,7 @@ from MedSegLensLib.scene.colours import COLOURS, colour_table
 from MedSegLensLib.scene.grid import put_under
 from MedSegLensLib.scene.ownership import found, owned, remove, set_beside
 from MedSegLensLib.scene.views import at_once
-from MedSegLensLib.worker.client import Overlay
+from MedSegLensLib.worker.answers import Overlay
 
 KEY, COLOUR, THRESHOLD, OPACITY, MAXIMUM = (
     f"MedSegLens.{name}" for name in ("Key", "Colour", "Threshold", "Opacity", "Maximum")

@@ -9,7 +9,7 @@ from MedSegLensLib.scene.grid import put_under
 from MedSegLensLib.scene.overlays import write_voxels
 from MedSegLensLib.scene.ownership import owned, set_beside
 from MedSegLensLib.scene.views import at_once
-from MedSegLensLib.worker.client import Overlay
+from MedSegLensLib.worker.answers import Overlay
 
 
 def put_probability(

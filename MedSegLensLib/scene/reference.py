@@ -13,7 +13,7 @@ from MedSegLensLib.scene import labelmap
 from MedSegLensLib.scene.grid import parent_to_world
 from MedSegLensLib.scene.segmentation import LABEL
 from MedSegLensLib.scene.study import volume_of
-from MedSegLensLib.worker.client import Volume
+from MedSegLensLib.worker.answers import Volume
 
 WORDS = {
     1: re.compile(r"\bncr\b|necro|non.?enhanc|\bnet\b"),

@@ -21,7 +21,7 @@ from MedSegLensLib.scene.grid import ijk_to_world, parent_to_world, put_under, s
 from MedSegLensLib.scene.ownership import found, owned, set_beside
 from MedSegLensLib.scene.terminology import WHOLE_TUMOUR, terminology_entry
 from MedSegLensLib.scene.views import at_once
-from MedSegLensLib.worker.client import LabelBox
+from MedSegLensLib.worker.answers import LabelBox
 
 WHICH = ("edited", "original")
 

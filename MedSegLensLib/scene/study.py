@@ -18,7 +18,7 @@ from MedSegLensLib.cases.modality_words import modality_of, modality_of_ending
 from MedSegLensLib.errors import CaseError
 from MedSegLensLib.scene.grid import corners, ijk_to_world, is_warped, shape_of
 from MedSegLensLib.scene.ownership import is_ours
-from MedSegLensLib.worker.client import Volume
+from MedSegLensLib.worker.answers import Volume
 
 LARGEST_LABEL = 10
 """A volume of whole numbers between 0 and this holds labels, not intensities (as in cases.volume)."""

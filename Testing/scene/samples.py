@@ -4,7 +4,7 @@ import numpy as np
 import slicer
 import slicer.util
 
-from MedSegLensLib.worker.client import LabelBox, Overlay
+from MedSegLensLib.worker.answers import LabelBox, Overlay
 
 LABEL_META = [
     {"value": 1, "name": "NCR", "region": "Necrotic tumour core", "colour": [0, 114, 178],

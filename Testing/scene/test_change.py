@@ -9,7 +9,7 @@ from samples import COLOUR, GRIDS, LABEL_META, random_box, ras_of, tumour, volum
 from MedSegLensLib.scene.change import CHANGES, Difference, Preview, changes
 from MedSegLensLib.scene.segmentation import ResultSegmentation
 from MedSegLensLib.scene.views import jump_to
-from MedSegLensLib.worker.client import LabelBox
+from MedSegLensLib.worker.answers import LabelBox
 
 GRID = GRIDS["as scanned"]
 MIDDLE = (15, 20, 26)

@@ -11,7 +11,7 @@ from MedSegLensLib.scene import views as slice_views
 from MedSegLensLib.scene.colours import COLOURS, colour_table, swatch
 from MedSegLensLib.scene.overlays import Overlays, slots
 from MedSegLensLib.scene.probability import put_probability
-from MedSegLensLib.worker.client import Overlay
+from MedSegLensLib.worker.answers import Overlay
 
 GRID = GRIDS["as scanned"]
 AT = (11, 22, 33)

@@ -15,7 +15,7 @@ from MedSegLensLib.scene.restore import forget_all, owners, restore
 from MedSegLensLib.scene.segmentation import ResultSegmentation
 from MedSegLensLib.scene.terminology import terminology_entry
 from MedSegLensLib.scene.views import jump_to
-from MedSegLensLib.worker.client import LabelBox, Overlay
+from MedSegLensLib.worker.answers import LabelBox, Overlay
 
 GRID = GRIDS["oblique, 5 mm slices"]
 AT = (15, 20, 26)

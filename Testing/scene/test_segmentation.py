@@ -12,7 +12,7 @@ from samples import COLOUR, GRIDS, LABEL_META, SHAPE, centre, coloured, random_b
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.scene import labelmap, views
 from MedSegLensLib.scene.segmentation import ResultSegmentation
-from MedSegLensLib.worker.client import LabelBox
+from MedSegLensLib.worker.answers import LabelBox
 
 
 @pytest.fixture
