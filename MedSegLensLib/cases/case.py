@@ -17,6 +17,9 @@ MODALITY_NAMES = {"t1n": "T1", "t1c": "T1 with contrast", "t2w": "T2", "t2f": "T
 LABELS = {1: "NCR", 2: "ED", 3: "ET"}
 """BraTS 2023 label values: necrotic core, edema (SNFH), enhancing tumour. 0 is background."""
 
+PHANTOM = "A procedural phantom"
+"""How a note begins that says that a case is one: whatever is shown of it is named as invented."""
+
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "NCR": (1,), "ED": (2,)}
 """Label values of the regions that results are stated for."""
 
@@ -60,6 +63,11 @@ class Case:
     def reference(self) -> sitk.Image:
         """The first volume: its grid is the case's own grid."""
         return next(iter(self.images.values()))
+
+    @property
+    def invented(self) -> bool:
+        """Whether it is a phantom, freshly made or read from files that were written as one."""
+        return any(note.startswith(PHANTOM) for note in self.notes)
 
     @property
     def missing(self) -> tuple[str, ...]:

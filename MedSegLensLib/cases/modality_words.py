@@ -22,7 +22,6 @@ _WITH = re.compile(r"\+ ?c\b|\+ ?gd|\bc\+|\bgd\b|gad|post|contrast|\bce\b|\bt1(c
 _WITHOUT = re.compile(r"\bpre\b|without|\bno[ -]?(gd|contrast)|non.?contrast|unenhanced|nativ|\bw/?o\b|\bt1n\b")
 
 
-
 def modality_of_ending(name: str) -> str | None:
     """The modality (or 'seg') that a name ends in; a file's name is given without its format."""
     last = re.split(r"[-_. ]", name.lower())[-1]

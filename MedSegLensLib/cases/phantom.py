@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from MedSegLensLib.cases.case import MODALITIES, Case
+from MedSegLensLib.cases.case import MODALITIES, PHANTOM, Case
 from MedSegLensLib.cases.random_fields import Fields
 
 # Tissues. The lesion's are its BraTS labels + 5.
@@ -72,7 +72,7 @@ def phantom(
             values = _acquired(modality, Fields(box, REACH, own), tissue, density)
             images[modality] = _placed(values, start, size, spacing, direction)
     kind = "with a simulated tumour" if tumour else "without a tumour"
-    note = f"A procedural phantom {kind} (seed {seed}): invented anatomy, not a patient."
+    note = f"{PHANTOM} {kind} (seed {seed}): invented anatomy, not a patient."
     return Case(f"phantom-{seed}", images, _placed(labels, start, size, spacing, direction), (note,))
 
 

@@ -42,7 +42,7 @@ def read_case(path: Path) -> Case:
             raise CaseError(
                 path,
                 f"{found[key].name} and {file.name} both claim to be {key}.",
-                f"Leave one of them in the folder, or name the right one with --{'labels' if key == 'seg' else key}.",
+                "Leave one of them in the folder" + (f", or name the right one with --{key}." if key != "seg" else "."),
             )
         found[key] = file
     if not set(found) & set(MODALITIES):
@@ -81,6 +81,7 @@ def read_volumes(volumes: dict[str, Path], labels: Path | None = None, name: str
         segmentation, said = read_labels(labels)
         notes += said
     first = next(iter(images.values()))[1]
+    notes = list(dict.fromkeys(notes))  # what each volume of a phantom says is said once
     return assemble(name or bare_name(first), images, (segmentation, Path(labels)) if labels else None, notes)
 
 

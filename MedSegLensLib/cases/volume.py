@@ -9,7 +9,11 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 
+from MedSegLensLib.cases.case import PHANTOM
 from MedSegLensLib.errors import CaseError
+
+FILE_NOTES = "ITK_FileNotes"
+"""SimpleITK's name for a NIfTI header's `descrip`, 79 characters in words."""
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -58,6 +62,14 @@ def read_labels(path: Path) -> tuple[sitk.Image, list[str]]:
     return check_labels(image, path), notes
 
 
+def read_mask(path: Path) -> sitk.Image:
+    """Where a volume of any values is not 0, as uint8. Raises CaseError as `read_image` does for what is no volume."""
+    image, _ = _read(path)
+    _check_one_value(image, path)
+    _check_finite(sitk.GetArrayViewFromImage(image), path)
+    return image != 0
+
+
 def check_labels(image: sitk.Image, subject: object) -> sitk.Image:
     """`image` as uint8 with BraTS 2023 values, once it is sure to hold labels; `subject` is what an error names."""
     _check_finite(sitk.GetArrayViewFromImage(image), subject)
@@ -81,12 +93,7 @@ def check_labels(image: sitk.Image, subject: object) -> sitk.Image:
 
 def check_intensities(image: sitk.Image, subject: object) -> sitk.Image:
     """`image` as float32, once it is sure to hold intensities; `subject` is what an error names."""
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise CaseError(
-            subject,
-            f"it has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors).",
-            "Give a volume with one intensity per voxel.",
-        )
+    _check_one_value(image, subject)
     image = sitk.Cast(image, sitk.sitkFloat32)
     array = sitk.GetArrayViewFromImage(image)
     _check_finite(array, subject)
@@ -98,9 +105,18 @@ def check_intensities(image: sitk.Image, subject: object) -> sitk.Image:
         raise CaseError(
             subject,
             f"it holds only whole numbers from {low:g} to {high:g}: labels or a mask, not an image.",
-            "Give the intensity volume here; a segmentation is given as seg (or with --labels).",
+            "Give the intensity volume here; a segmentation lies in the case's folder with a name that ends in seg.",
         )
     return image
+
+
+def _check_one_value(image: sitk.Image, subject: object) -> None:
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise CaseError(
+            subject,
+            f"it has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors).",
+            "Give a volume with one intensity per voxel.",
+        )
 
 
 def _check_finite(array: np.ndarray, subject: object) -> None:
@@ -137,6 +153,9 @@ def _read(path: Path) -> tuple[sitk.Image, list[str]]:
         if "orthonormal" not in str(error):
             raise _unreadable(path, error) from error
         image, notes = _read_skewed_nifti(path)
+    told = image.GetMetaData(FILE_NOTES) if image.HasMetaDataKey(FILE_NOTES) else ""
+    if told.startswith(PHANTOM):
+        notes = [told, *notes]
     return _as_3d(image, path, notes)
 
 

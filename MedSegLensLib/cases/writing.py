@@ -10,8 +10,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from MedSegLensLib.cases.case import Case
-from MedSegLensLib.cases.volume import FORMATS, check_complete, reader_said
+from MedSegLensLib.cases.case import PHANTOM, Case
+from MedSegLensLib.cases.volume import FILE_NOTES, FORMATS, check_complete, reader_said
 from MedSegLensLib.errors import CaseError, OutputError, UsageError
 
 CONVENTIONS = ("brats2023", "brats2021")
@@ -47,14 +47,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_file(path: Path) -> None:
+    """Raise the OutputError that writing this file would end in, before the minutes of work that it would lose."""
+    path = Path(path)
+    if path.is_dir():
+        raise _output_error(path, IsADirectoryError(errno.EISDIR, ""))
+    _try_in(path.parent, path)
+
+
+def check_folder(path: Path) -> None:
+    """The same for a folder of results, which need not exist yet and is not made here."""
+    place = path = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    _try_in(place, path)
+
+
+def _try_in(folder: Path, subject: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _output_error(subject, error) from error
+
+
+def check_format(path: Path) -> None:
+    """Raise OutputError for a name whose format volumes are not written in."""
+    if not path.name.lower().endswith(FORMATS) or path.suffix in (".mhd", ".nhdr"):
+        raise OutputError(path, "this format is not written.", "Let the name end in .nii.gz, .nii, .nrrd or .mha.")
+
+
 def write_image(image: sitk.Image, path: Path) -> None:
     """Write a volume; the format follows from the name (.nii.gz, .nii, .nrrd, .mha).
 
     Raises OutputError when the format is not written, or the folder is missing, read-only or full.
     """
     path = Path(path)
-    if not path.name.lower().endswith(FORMATS) or path.suffix in (".mhd", ".nhdr"):
-        raise OutputError(path, "this format is not written.", "Let the name end in .nii.gz, .nii, .nrrd or .mha.")
+    check_format(path)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
@@ -85,6 +114,9 @@ def write_case(case: Case, folder: Path, convention: str = "brats2023") -> list[
         raise _output_error(folder, error) from error
     written = []
     for modality, image in case.images.items():
+        if case.invented:
+            image = sitk.Image(image)
+            image.SetMetaData(FILE_NOTES, f"{PHANTOM}: invented anatomy, not a patient.")
         written.append(folder / f"{case.name}-{modality}.nii.gz")
         write_image(image, written[-1])
     if case.labels is not None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES, Case
+from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES, REGIONS, Case
 from MedSegLensLib.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
+    from MedSegLensLib.packs.pack import LensPack
 
 DEFAULT_PACK = "glioma-unet"
 
@@ -36,7 +37,7 @@ def add_command(commands, name: str, help: str, run, description: str | None = N
     return command
 
 
-def add_case(command: argparse.ArgumentParser, optional: bool = False) -> None:
+def add_case(command: argparse.ArgumentParser) -> None:
     command.add_argument("case", nargs="?", type=Path, help="folder with the volumes of one case")
     volumes = command.add_argument_group("volumes, instead of a folder")
     for modality in MODALITIES:
@@ -105,12 +106,26 @@ def progress_bar(quiet: bool = False) -> Iterator:
             bar.close()
 
 
-def open_session(options: argparse.Namespace, progress) -> "Session":
+def open_session(options: argparse.Namespace, progress, pack: "LensPack | None" = None) -> "Session":
     from MedSegLensLib.editing.session import Session
     from MedSegLensLib.packs.pack import load_pack
 
-    pack = load_pack(options.pack)  # first: it is the quicker of the two to be wrong
+    pack = pack or load_pack(options.pack)  # first: it is the quicker of the two to be wrong
     return Session(case_of(options), pack, options.device, progress=progress)
+
+
+def check_region(region: str) -> None:
+    """Raise UsageError for a name that is no region, before the minutes that a case may take."""
+    if region not in REGIONS:
+        raise UsageError(region, "is not a region.", f"Regions are {', '.join(REGIONS)}.")
+
+
+def check_volume_file(path: Path) -> None:
+    """Raise OutputError where a volume could not be written to `path`, before the minutes that a case may take."""
+    from MedSegLensLib.cases.writing import check_file, check_format
+
+    check_format(path)
+    check_file(path)
 
 
 def output_folder(path: Path) -> Path:
@@ -126,8 +141,6 @@ def output_folder(path: Path) -> Path:
 
 def region_volumes(session: "Session", labels) -> dict[str, float]:
     """mL by region."""
-    from MedSegLensLib.cases.case import REGIONS
-
     return {region: round(session.region_ml(labels, region), 3) for region in REGIONS}
 
 

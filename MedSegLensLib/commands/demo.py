@@ -16,6 +16,7 @@ from MedSegLensLib.commands.common import (
     add_command,
     add_labels,
     add_pack,
+    check_region,
     output_folder,
     progress_bar,
 )
@@ -50,20 +51,21 @@ def add_parser(commands) -> None:
 def run(options) -> Result:
     from MedSegLensLib.cases.case import MODALITIES
     from MedSegLensLib.cases.phantom import phantom
-    from MedSegLensLib.cases.writing import atomic_path, write_labels
+    from MedSegLensLib.cases.writing import atomic_path, check_folder, write_labels
     from MedSegLensLib.commands.common import case_of
     from MedSegLensLib.editing.influence import influence, suppress
     from MedSegLensLib.editing.session import Session
     from MedSegLensLib.packs.pack import load_pack
 
     started = time.perf_counter()
-    out = output_folder(options.out)
+    check_region(options.region)
+    check_folder(options.out)
     pack = load_pack(options.pack)
-    invented = not (options.case or any(getattr(options, m) for m in MODALITIES))
+    given = options.case or any(getattr(options, m) for m in MODALITIES)
     with progress_bar(options.json) as progress:
-        if invented:
+        if not given:
             progress("making the phantom", 0.0)
-        case = phantom(DEMO_SEED) if invented else case_of(options)
+        case = case_of(options) if given else phantom(DEMO_SEED)
         timings = {"read case": time.perf_counter() - started}
         session = Session(case, pack, options.device, progress=progress)
         timings |= session.timings
@@ -80,6 +82,7 @@ def run(options) -> Result:
 
         begun = time.perf_counter()
         progress("writing", 0.0)
+        out = output_folder(options.out)
         write_labels(session.to_case(session.labels), out / "segmentation.nii.gz", options.labels)
         write_labels(session.to_case(after), out / "edited.nii.gz", options.labels)
         rows = latent_rows(session, found)
@@ -88,11 +91,11 @@ def run(options) -> Result:
             stale.unlink()
         for row in rows[:TOP]:
             write_activation(session, tap, row["latent"], out)
-        summary = _summary(session, found, region, latent, after, rows, invented, options.region)
+        summary = _summary(session, found, region, latent, after, rows, options.region)
         timings["write volumes"] = time.perf_counter() - begun
         progress("writing the report", 0.5)
         begun = time.perf_counter()
-        _write_report(session, found, region, latent, after, rows, invented, summary, timings, out / "report.html")
+        _write_report(session, found, region, latent, after, rows, summary, timings, out / "report.html")
         timings["write report"] = time.perf_counter() - begun
     timings["total"] = time.perf_counter() - started
     timings = {k: round(v, 4) for k, v in timings.items()}
@@ -100,7 +103,7 @@ def run(options) -> Result:
         temporary.write_text(json.dumps(timings, indent=2) + "\n", encoding="utf-8")
     data = {
         "case": case.name,
-        "phantom": invented,
+        "phantom": case.invented,
         "pack": pack.info.name,
         "tap": tap,
         "region": region,
@@ -147,8 +150,8 @@ def _axis_aligned_origin(conformed) -> tuple[float, float, float] | None:
     return conformed.grid.point(conformed.start)
 
 
-def _summary(session, found, region, latent, after, rows, invented, wanted) -> list[str]:
-    name = f"{session.case.name}" + (" (a phantom: invented, not a patient)" if invented else "")
+def _summary(session, found, region, latent, after, rows, wanted) -> list[str]:
+    name = f"{session.case.name}" + (" (a phantom: invented, not a patient)" if session.case.invented else "")
     volumes = {r: session.region_ml(session.labels, r) for r in ("WT", "TC", "ET")}
     lines = [
         f"{name}, segmented by {session.pack.info.name}: whole tumour {volumes['WT']:.1f} mL, tumour core "
@@ -181,7 +184,7 @@ def _summary(session, found, region, latent, after, rows, invented, wanted) -> l
     return lines + [f"Note: {note}" for note in session.notes]
 
 
-def _write_report(session, found, region, latent, after, rows, invented, summary, timings, path) -> None:
+def _write_report(session, found, region, latent, after, rows, summary, timings, path) -> None:
     from MedSegLensLib.reports.run_report import LatentRow, RunReport, write_run_report
 
     latents = [
@@ -204,7 +207,7 @@ def _write_report(session, found, region, latent, after, rows, invented, summary
     write_run_report(
         RunReport(
             case_name=session.case.name,
-            phantom=invented,
+            phantom=session.case.invented,
             pack=f"{info.name} {info.version}",
             engine=str(session.engine),
             device=session.engine.device,

@@ -9,12 +9,15 @@ from MedSegLensLib.commands.common import (
     add_command,
     add_labels,
     add_pack,
+    check_volume_file,
     note_lines,
     open_session,
     progress_bar,
     region_volumes,
 )
 from MedSegLensLib.errors import UsageError
+
+OF_AN_EDIT = ("tap", "scale", "add", "clamp", "in_region", "in_box", "in_slices", "in_mask")
 
 
 def add_parser(commands) -> None:
@@ -80,19 +83,24 @@ def _place_of(options: argparse.Namespace):
     if options.in_slices:
         return SliceRange(*options.in_slices)
     if options.in_mask:
-        from MedSegLensLib.cases.volume import read_labels
+        from MedSegLensLib.cases.volume import read_mask
 
-        return VoxelMask.from_image(read_labels(options.in_mask)[0])
+        return VoxelMask.from_image(read_mask(options.in_mask))
     return None
 
 
 def run(options) -> Result:
-    from MedSegLensLib.cases.writing import write_labels
+    from MedSegLensLib.cases.writing import check_file, write_labels
     from MedSegLensLib.editing.recipe import PackReference, Recipe, load_recipe, save_recipe
     from MedSegLensLib.packs.pack import load_pack
 
     if bool(options.recipe) == bool(options.latent):
         raise UsageError("edit", "needs either --latent or --recipe.", "Give one of them.")
+    if options.recipe and any(getattr(options, name) is not None for name in OF_AN_EDIT):
+        raise UsageError("edit", "a recipe says all of its edits itself.", "Leave out the options of an edit.")
+    check_volume_file(options.out)
+    if options.save_recipe:
+        check_file(options.save_recipe)
     pack = load_pack(options.pack)
     if options.recipe:
         recipe = load_recipe(options.recipe)
@@ -101,7 +109,7 @@ def run(options) -> Result:
         recipe = Recipe("edit of " + ", ".join(str(e.latent) for e in edits), PackReference.of(pack), edits)
     recipe.check_pack(pack)  # before the minutes that a case may take
     with progress_bar(options.json) as progress:
-        session = open_session(options, progress)
+        session = open_session(options, progress, pack)
         progress("editing", 0.0)
         edited = session.edit(recipe)
     write_labels(session.to_case(edited.labels), options.out, options.labels)

@@ -9,11 +9,13 @@ from MedSegLensLib.commands.common import (
     add_case,
     add_command,
     add_pack,
+    check_region,
     note_lines,
     open_session,
     output_folder,
     progress_bar,
 )
+from MedSegLensLib.errors import UsageError
 
 if TYPE_CHECKING:
     from MedSegLensLib.editing.influence import Influence
@@ -39,12 +41,19 @@ def add_parser(commands) -> None:
 
 
 def run(options) -> Result:
+    from MedSegLensLib.cases.writing import check_folder
     from MedSegLensLib.editing.influence import influence
+    from MedSegLensLib.packs.pack import load_pack
 
+    for name in ("measure", "volumes"):
+        if getattr(options, name) < 0:
+            raise UsageError(f"--{name} {getattr(options, name)}", "is negative.", "Give 0 or more.")
+    check_region(options.region)
+    check_folder(options.out)
+    pack = load_pack(options.pack)
+    tap = pack.lens_info(options.tap).tap
     with progress_bar(options.json) as progress:
-        session = open_session(options, progress)
-        tap = options.tap or session.pack.default_tap
-        session.codes_at(tap)
+        session = open_session(options, progress, pack)
         found = influence(session, tap, options.region, options.measure, progress)
         rows = latent_rows(session, found)
         out = output_folder(options.out)
@@ -82,7 +91,8 @@ def run(options) -> Result:
 def correlation_line(rho: float | None, count: int) -> str:
     if rho is None:
         return "Too few latents change the region to compare prediction and measurement."
-    return f"Predicted and measured effects agree in rank: Spearman {rho:.2f} over {count} latents."
+    verdict = "agree well" if rho >= 0.8 else "agree roughly" if rho >= 0.5 else "do not agree"
+    return f"Predicted and measured effects {verdict} in rank: Spearman {rho:.2f} over {count} latents."
 
 
 def dense_line(found: "Influence") -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from MedSegLensLib.commands.common import Result, add_command, progress_bar
+from MedSegLensLib.errors import UsageError
 
 
 def add_parser(commands) -> None:
@@ -14,8 +15,11 @@ def add_parser(commands) -> None:
 
 def run(options) -> Result:
     from MedSegLensLib.cases.phantom import phantom
-    from MedSegLensLib.cases.writing import write_case
+    from MedSegLensLib.cases.writing import check_folder, write_case
 
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}", "is negative.", "Give 0 or more.")
+    check_folder(options.out)
     with progress_bar(options.json) as progress:
         progress("making the phantom", 0.0)
         case = phantom(options.seed, tumour=not options.healthy)

@@ -8,6 +8,8 @@ from MedSegLensLib.commands.common import (
     add_command,
     add_labels,
     add_pack,
+    check_region,
+    check_volume_file,
     note_lines,
     open_session,
     progress_bar,
@@ -26,12 +28,11 @@ def add_parser(commands) -> None:
 
 
 def run(options) -> Result:
-    from MedSegLensLib.cases.case import REGIONS
     from MedSegLensLib.cases.writing import write_image, write_labels
-    from MedSegLensLib.errors import UsageError
 
-    if options.probability and options.probability not in REGIONS:
-        raise UsageError(options.probability, "is not a region.", f"Regions are {', '.join(REGIONS)}.")
+    if options.probability:
+        check_region(options.probability)
+    check_volume_file(options.out)
     with progress_bar(options.json) as progress:
         session = open_session(options, progress)
     write_labels(session.to_case(session.labels), options.out, options.labels)

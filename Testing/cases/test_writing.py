@@ -9,6 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from MedSegLensLib.cases import writing
+from MedSegLensLib.cases.case import Case
+from MedSegLensLib.cases.reading import read_case
 from MedSegLensLib.cases.writing import atomic_path, write_case, write_image, write_labels
 from MedSegLensLib.errors import OutputError, UsageError
 
@@ -104,3 +106,11 @@ def test_what_is_written_is_read_back(tmp_path, small_phantom, suffix):
     assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(small_phantom.labels))
     assert back.GetPixelID() == sitk.sitkUInt8
     assert np.allclose(back.GetOrigin(), small_phantom.labels.GetOrigin())
+
+
+def test_a_phantom_is_still_named_as_one_when_it_is_read_back(tmp_path, small_phantom):
+    write_case(small_phantom, tmp_path / "phantom")
+    back = read_case(tmp_path / "phantom")
+    assert back.invented and [note for note in back.notes if "not a patient" in note] == list(back.notes)[:1]
+    write_case(Case("somebody", small_phantom.images), tmp_path / "patient")
+    assert not read_case(tmp_path / "patient").invented

@@ -122,6 +122,15 @@ def test_recipes_are_made_shown_and_checked(run, pack, tmp_path, capsys):
     assert "latent 2 at upcat_3: x0.5 inside WT + 5 mm" in shown
 
 
+def test_a_mask_may_hold_any_values(run, pack, tmp_path):
+    mask = sitk.Image(4, 4, 4, sitk.sitkUInt8)
+    mask[1, 2, 3] = 255
+    sitk.WriteImage(mask, str(tmp_path / "mask.nrrd"))
+    arguments = ["--pack", pack, "--latent", 2, "--in-mask", tmp_path / "mask.nrrd", "--out", tmp_path / "r.json"]
+    code, made = run("recipe", "make", *arguments)
+    assert code == 0 and made["edits"][0]["where"]["shape"] == [1, 1, 1]
+
+
 def test_packs_are_shown_and_verified(run, pack, tmp_path):
     code, shown = run("pack", "show", pack, "--taps")
     taps = {tap["name"]: tap for tap in shown["taps"]}
@@ -137,7 +146,7 @@ def test_packs_are_shown_and_verified(run, pack, tmp_path):
 
 def test_the_demo_writes_all_it_promises(run, case, pack, tmp_path):
     code, data = run("demo", case, "--pack", pack, "--out", tmp_path, "--region", "WT")
-    assert code == 0 and not data["phantom"]
+    assert code == 0 and data["phantom"], "a phantom read from files is still named as one"
     names = {path.name for path in tmp_path.iterdir()}
     assert {"segmentation.nii.gz", "edited.nii.gz", "latents.csv", "timings.json", "report.html"} <= names
     assert len([n for n in names if n.startswith("activation-")]) == 5
@@ -168,7 +177,11 @@ def test_doctor_says_what_there_is(run):
         (["segment", "{case}", "--device", "cuda:99"], 2, "cuda:99"),
         (["latents", "{case}", "--tap", "nowhere"], 2, "nowhere"),
         (["latents", "{case}", "--region", "XX"], 2, "XX"),
+        (["latents", "{case}", "--volumes", "-2"], 2, "negative"),
+        (["phantom", "--seed", "-1", "--out", "{tmp}/p"], 2, "negative"),
+        (["demo", "{case}", "--region", "XX"], 2, "XX"),
         (["edit", "{case}"], 2, "--latent"),
+        (["edit", "{case}", "--recipe", "{tmp}/none.json", "--scale", "2"], 2, "recipe"),
         (["edit", "{case}", "--latent", "999"], 2, "999"),
         (["edit", "{case}", "--latent", "1", "--scale", "much"], 2, "not a number"),
         (["edit", "{case}", "--latent", "1", "--scale", "nan"], 2, "nan"),
@@ -185,7 +198,7 @@ def test_doctor_says_what_there_is(run):
 )
 def test_each_failure_names_cause_and_remedy(arguments, code, says, case, pack, tmp_path, capsys):
     filled = [a.format(tmp=tmp_path, case=case) for a in arguments]
-    if filled[0] in ("segment", "latents", "edit"):
+    if filled[0] in ("segment", "latents", "edit", "demo"):
         if "--pack" not in filled:
             filled += ["--pack", pack]
         if "--out" not in filled:
@@ -196,6 +209,35 @@ def test_each_failure_names_cause_and_remedy(arguments, code, says, case, pack, 
     assert says in f"{error['subject']} {error['cause']} {error['remedy']}" and error["remedy"]
     assert "Traceback" not in out.err
     assert not (tmp_path / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["segment", "{case}", "--out", "{tmp}/seg.txt"], 6),
+        (["segment", "{case}", "--out", "{tmp}/missing/seg.nii.gz"], 6),
+        (["segment", "{case}", "--out", "{tmp}"], 6),
+        (["edit", "{case}", "--latent", "1", "--out", "{tmp}/e.nii.gz", "--save-recipe", "{tmp}/missing/r.json"], 6),
+        (["latents", "{case}", "--out", "{tmp}/file/latents"], 6),
+        (["latents", "{case}", "--out", "{tmp}/new", "--tap", "nowhere"], 2),
+        (["latents", "{case}", "--out", "{tmp}/new", "--region", "XX"], 2),
+        (["demo", "{case}", "--out", "{tmp}/file"], 6),
+        (["demo", "{tmp}/nowhere", "--out", "{tmp}/new"], 3),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_case_is_opened(arguments, code, case, pack, tmp_path, monkeypatch):
+    from MedSegLensLib.editing.session import Session
+
+    monkeypatch.setattr(Session, "__init__", lambda *_, **__: pytest.fail("the case was opened"))
+    (tmp_path / "file").write_text("")
+    assert main([*(a.format(tmp=tmp_path, case=case) for a in arguments), "--pack", pack]) == code
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_correlation_is_not_called_agreement_where_it_is_none():
+    from MedSegLensLib.commands.latents import correlation_line
+
+    assert "agree well" in correlation_line(0.93, 20) and "do not agree" in correlation_line(-0.2, 20)
 
 
 def test_debug_shows_where(case, pack, tmp_path, capsys):
