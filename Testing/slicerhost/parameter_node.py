@@ -569,7 +569,9 @@ def parameterNodeWrapper(classtype=None):
         disconnectGui=_disconnect_gui,
         StartModify=lambda self: self.parameterNode.StartModify(),
         EndModify=lambda self, was: self.parameterNode.EndModify(was),
-        AddObserver=lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(event, callback, priority),
+        AddObserver=lambda self, event, callback, priority=0.0: (
+            self.parameterNode.AddObserver(event, callback, priority)
+        ),
         RemoveObserver=lambda self, tag: self.parameterNode.RemoveObserver(tag),
         Modified=lambda self: self.parameterNode.Modified(),
     )

@@ -396,7 +396,8 @@ def _refuse_new_attributes(self, name, value):
     public_member = isinstance(inspect.getattr_static(type(self), name, None), types.GetSetDescriptorType)
     if is_qt_class(type(self)) and not public_member:
         raise AttributeError(
-            f"'{name}' does not exist on {type(self).__name__} and creating new attributes on C++ objects is not allowed"
+            f"'{name}' does not exist on {type(self).__name__} and creating new attributes on C++ objects is not"
+            " allowed"
         )
     _raw_write(self, name, value)
 

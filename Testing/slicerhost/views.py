@@ -300,16 +300,9 @@ class qMRMLThreeDView(_View):
             self.scheduleRender()
 
     def resetFocalPoint(self):
-        bounds = [0.0] * 6
-        self._renderer.ComputeVisiblePropBounds(bounds)
-        if bounds[0] <= bounds[1]:
-            camera = self._renderer.GetActiveCamera()
-            centre = [(bounds[i] + bounds[i + 1]) / 2 for i in (0, 2, 4)]
-            shift = [c - f for c, f in zip(centre, camera.GetFocalPoint(), strict=True)]
-            camera.SetPosition(*[p + s for p, s in zip(camera.GetPosition(), shift, strict=True)])
-            camera.SetFocalPoint(*centre)
-            self._renderer.ResetCameraClippingRange()
-            self.scheduleRender()
+        self._node.InvokeEvent(self._node.ResetFocalPointRequestedEvent)
+        self._renderer.ResetCameraClippingRange()
+        self.scheduleRender()
 
     def zoomIn(self):
         self._renderer.GetActiveCamera().Dolly(1.1)
