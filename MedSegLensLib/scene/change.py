@@ -15,11 +15,11 @@ from MedSegLensLib.worker.answers import LabelBox
 
 ADDED, REMOVED, RELABELLED = 1, 2, 3
 CHANGES = {
-    ADDED: ("added", (40, 190, 140)),
-    REMOVED: ("removed", (255, 140, 255)),
-    RELABELLED: ("other label", (255, 255, 255)),
+    ADDED: ("added", (0, 160, 90)),
+    REMOVED: ("removed", (220, 140, 255)),
+    RELABELLED: ("other label", (102, 0, 255)),
 }
-"""Green and pink, of such a lightness that with any colour vision they differ from each other and from the regions."""
+"""Seen with any colour vision they differ from each other, from the regions' colours and from grey anatomy."""
 
 CHANGE_OPACITY, PREVIEW_OPACITY = 0.8, 0.55
 

@@ -89,7 +89,7 @@ def slices_of(lower: float, upper: float) -> SliceRange:
     return SliceRange(min(lower, upper), max(lower, upper))
 
 
-def roi_around(ras: Point, size_mm: float, owner: slicer.vtkMRMLNode) -> slicer.vtkMRMLMarkupsROINode:
+def roi_around(ras: Point, owner: slicer.vtkMRMLNode, size_mm: float = 30.0) -> slicer.vtkMRMLMarkupsROINode:
     """The owner's ROI box, placed anew around a point with its sides along the patient's axes, for the reader to
     adjust."""
     roi = owned(owner, "roi", "vtkMRMLMarkupsROINode", "MedSegLens box")
@@ -106,9 +106,9 @@ def roi_around(ras: Point, size_mm: float, owner: slicer.vtkMRMLNode) -> slicer.
     return roi
 
 
-def grid_of_mask(mask: VoxelMask) -> np.ndarray:
-    """(4, 4) IJK to RAS of `mask.array`, for showing where a recipe acts."""
+def volume_of_mask(mask: VoxelMask) -> tuple[np.ndarray, np.ndarray]:
+    """A mask as an array (Z, Y, X) and its (4, 4) IJK to RAS, as `Volume` takes them."""
     to_ras = np.eye(4)
     to_ras[:3, :3] = np.reshape(mask.direction, (3, 3)) * mask.spacing
     to_ras[:3, 3] = mask.origin
-    return to_ras
+    return mask.array, to_ras

@@ -93,10 +93,13 @@ def test_colours_of_changes_are_no_regions_colours_and_far_apart_for_all_eyes():
         np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
     )
     colours = [np.array(rgb) for _, rgb in CHANGES.values()] + list(COLOUR.values())
+    greys = [np.full(3, level) for level in (60, 150, 200, 255)]
     for eye in eyes:
-        seen = [255 * np.clip(eye @ (rgb / 255) ** 2.2, 0, 1) ** (1 / 2.2) for rgb in colours]
+        seen = [255 * np.clip(eye @ (rgb / 255) ** 2.2, 0, 1) ** (1 / 2.2) for rgb in colours + greys]
+        seen, grey = seen[: len(colours)], seen[len(colours) :]
         for number, one in enumerate(seen):
             assert all(np.linalg.norm(one - other) > 80 for other in seen[:number])
+            assert number >= len(CHANGES) or all(np.linalg.norm(one - other) > 50 for other in grey)
 
 
 def test_the_previewed_slice_is_filled_while_the_segmentation_is_an_outline(preview, result, views):

@@ -9,7 +9,7 @@ from samples import GRIDS, LABEL_META, SHAPE, tumour, volume
 from MedSegLensLib.editing.recipe import Box, SliceRange
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.scene.segmentation import ResultSegmentation
-from MedSegLensLib.scene.where import box_of, grid_of_mask, mask_of, roi_around, slices_of
+from MedSegLensLib.scene.where import box_of, mask_of, roi_around, slices_of, volume_of_mask
 
 
 def turned(degrees) -> np.ndarray:
@@ -27,20 +27,21 @@ def place_under(node, matrix):
 
 def places_of(mask) -> np.ndarray:
     """Centres of the mask's voxels, RAS, one per row, sorted."""
-    index = np.argwhere(mask.array)[:, ::-1]
-    ras = (grid_of_mask(mask) @ np.c_[index, np.ones(len(index))].T).T[:, :3]
+    array, to_ras = volume_of_mask(mask)
+    index = np.argwhere(array)[:, ::-1]
+    ras = (to_ras @ np.c_[index, np.ones(len(index))].T).T[:, :3]
     return np.array(sorted(map(tuple, np.round(ras, 3) + 0.0)))
 
 
 def test_a_box_is_the_rois_box_in_ras(owner):
-    roi = roi_around((10, -20, 30), 40, owner)
+    roi = roi_around((10, -20, 30), owner, 40)
     assert box_of(roi) == Box((-10, -40, 10), (30, 0, 50))
-    assert roi_around((0, 0, 0), 10, owner) is roi
+    assert roi_around((0, 0, 0), owner, 10) is roi
     assert box_of(roi) == Box((-5, -5, -5), (5, 5, 5))
 
 
 def test_a_box_turned_by_a_quarter_is_a_box(owner):
-    roi = roi_around((10, 0, 0), 10, owner)
+    roi = roi_around((10, 0, 0), owner, 10)
     roi.SetSize(20, 10, 6)
     place_under(roi, turned(90))
     box = box_of(roi)
@@ -48,7 +49,7 @@ def test_a_box_turned_by_a_quarter_is_a_box(owner):
 
 
 def test_a_turned_box_becomes_a_mask_of_its_volume_and_place(owner):
-    roi = roi_around((10, 5, 2), 10, owner)
+    roi = roi_around((10, 5, 2), owner, 10)
     roi.SetSize(30, 12, 8)
     place_under(roi, turned(30))
     mask = box_of(roi)
@@ -62,7 +63,7 @@ def test_a_turned_box_becomes_a_mask_of_its_volume_and_place(owner):
 def test_a_box_that_is_none_is_refused(owner, scene):
     with pytest.raises(UsageError, match="not placed"):
         box_of(scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "new"))
-    roi = roi_around((0, 0, 0), 10, owner)
+    roi = roi_around((0, 0, 0), owner, 10)
     roi.SetSize(10, 0, 10)
     with pytest.raises(UsageError, match="no extent"):
         box_of(roi)
