@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 
 from MedSegLensLib.errors import WorkerError
+from MedSegLensLib.worker.connection import Lost
 from MedSegLensLib.worker.protocol import error_of
 
 LIBRARY = Path(__file__).resolve().parents[2]
@@ -126,6 +127,8 @@ class WorkerProcess:
             raise WorkerError("worker", f"it did not start within {START_SECONDS:.0f} s.", "Try again.")
         if not self._answer:
             self._process.wait()
+            if self._process.returncode < 0:  # not its own doing
+                raise Lost("worker", f"it was stopped while starting ({self.fate}).", "Try again.")
             last = self._log[-1] if self._log else "it wrote nothing"
             raise WorkerError("worker", f"it ended while starting ({self.fate}; {last}).", INSTALL)
         word, _, told = self._answer[0].partition(" ")

@@ -82,7 +82,7 @@ def encode(
             about = {"name": name, "dtype": array.dtype.str, "shape": list(array.shape), "bytes": 0}
             described.append(about | {"codec": "shared", "segment": array.name})
             continue
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         about = {"name": name, "dtype": array.dtype.str, "shape": list(array.shape), "bytes": 0}
         if array.dtype.str not in DTYPES:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from MedSegLensLib.errors import Cancelled, MedSegLensError
+from MedSegLensLib.errors import Cancelled, MedSegLensError, WorkerError
 
 T = TypeVar("T")
 
@@ -111,3 +111,16 @@ class Task(Generic[T]):
             return
         self._result, self._error, self._ended = result, error, time.monotonic()
         self._over.set()
+
+
+def run_task(task: Task, work: Callable[[Task], object]) -> None:
+    """Work on a task to its end. Nothing but a MedSegLensError comes out of a task."""
+    try:
+        task._finish(work(task))
+    except MedSegLensError as problem:
+        task._fail(problem)
+    except Exception as problem:
+        cause = f"failed unexpectedly ({type(problem).__name__}: {problem})."
+        told = WorkerError(task.what, cause, "Try again; if it happens again, report it.")
+        told.__cause__ = problem
+        task._fail(told)
