@@ -25,7 +25,8 @@ def read_case(path: Path) -> Case:
     if not path.is_dir():
         cause = "it is a file, not a folder." if path.exists() else "there is no such folder."
         raise CaseError(path, cause, "Give the case's folder, or single files with --t1n, --t1c, --t2w and --t2f.")
-    files = sorted(file for file in path.iterdir() if file.is_file() and is_volume_file(file))
+    # Files whose names begin with a dot are not meant to be seen: macOS puts a '._name' beside each file it copies.
+    files = sorted(f for f in path.iterdir() if f.is_file() and is_volume_file(f) and not f.name.startswith("."))
     if not files:
         # Imported here because few cases come as DICOM.
         from MedSegLensLib.cases.dicom import read_dicom_volumes

@@ -26,6 +26,9 @@ _READERS = {
     ".mhd": "MetaImageIO",
 }
 
+SMALLEST_SPACING, LARGEST_EXTENT = 0.01, 1000.0
+"""In mm: of a voxel's side and of a whole volume's."""
+
 LARGEST_LABEL = 10
 """A volume of whole numbers between 0 and this holds labels, not intensities."""
 
@@ -72,6 +75,7 @@ def read_mask(path: Path) -> sitk.Image:
 
 def check_labels(image: sitk.Image, subject: object) -> sitk.Image:
     """`image` as uint8 with BraTS 2023 values, once it is sure to hold labels; `subject` is what an error names."""
+    _check_one_value(image, subject)
     _check_finite(sitk.GetArrayViewFromImage(image), subject)
     values = np.unique(sitk.GetArrayViewFromImage(image))
     strange = [v for v in values.tolist() if v not in (0, 1, 2, 3, 4)]
@@ -94,6 +98,7 @@ def check_labels(image: sitk.Image, subject: object) -> sitk.Image:
 def check_intensities(image: sitk.Image, subject: object) -> sitk.Image:
     """`image` as float32, once it is sure to hold intensities; `subject` is what an error names."""
     _check_one_value(image, subject)
+    _check_size(image, subject)
     image = sitk.Cast(image, sitk.sitkFloat32)
     array = sitk.GetArrayViewFromImage(image)
     _check_finite(array, subject)
@@ -116,6 +121,21 @@ def _check_one_value(image: sitk.Image, subject: object) -> None:
             subject,
             f"it has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors).",
             "Give a volume with one intensity per voxel.",
+        )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise CaseError(subject, "its voxels are complex numbers.", "Export the magnitude.")
+
+
+def _check_size(image: sitk.Image, subject: object) -> None:
+    """A header in metres or micrometres would be resampled to nothing, or to more than the memory holds."""
+    spacing = image.GetSpacing()
+    extent = [n * s for n, s in zip(image.GetSize(), spacing, strict=True)]
+    if min(spacing) < SMALLEST_SPACING or max(extent) > LARGEST_EXTENT:
+        raise CaseError(
+            subject,
+            f"by its header a voxel is {' x '.join(f'{s:.3g}' for s in spacing)} mm and the whole volume "
+            f"{' x '.join(f'{e:.3g}' for e in extent)} mm, which no study of a head is.",
+            "Correct the spacing in its header (it is in mm), or export it again.",
         )
 
 

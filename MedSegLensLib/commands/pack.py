@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from MedSegLensLib.commands.common import Result, add_command, progress_bar
-from MedSegLensLib.errors import UsageError
+from MedSegLensLib.errors import CaseError, UsageError
 
 
 def add_parser(commands) -> None:
@@ -78,6 +78,7 @@ def run_build(options) -> Result:
     from datetime import date
 
     from MedSegLensLib.cases.reading import read_case
+    from MedSegLensLib.cases.writing import check_file
     from MedSegLensLib.commands.train import read_cases, read_config, trained_segmenter
     from MedSegLensLib.editing.cataloguing import catalogue_rows
     from MedSegLensLib.lenses.files import load_lens
@@ -86,6 +87,8 @@ def run_build(options) -> Result:
     from MedSegLensLib.packs.info import Code, Label, PackInfo, TrainedOn
     from MedSegLensLib.packs.pack import load_pack
 
+    if options.zip:
+        check_file(options.zip)
     about = read_config(options.about)
     network, segmenter, spec, record = trained_segmenter(options.segmenter)
     try:
@@ -155,6 +158,8 @@ def measure_quality(pack, cases, progress=None) -> dict:
     quality: dict = {"dice": {}, "spliced_dice": {}}
     engine = None
     for case in cases:
+        if case.labels is None:
+            raise CaseError(case.name, "has no labels to measure quality by.", "Add its segmentation to its folder.")
         session = Session(case, pack, engine=engine, progress=progress)
         engine = session.engine
         reference = session.conformed.labels(case.labels)

@@ -31,9 +31,12 @@ def add_parser(commands) -> None:
 
 def read_config(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
         raise UsageError(path, f"is not a readable configuration ({problem}).", "Give a JSON file.") from None
+    if not isinstance(values, dict):
+        raise UsageError(path, "is not a configuration: it holds no names and values.", "See docs/training.md.")
+    return values
 
 
 def read_cases(folder: Path, names: list[str]):
@@ -49,9 +52,10 @@ def read_cases(folder: Path, names: list[str]):
 def run_segmenter(options) -> Result:
     from safetensors.torch import save_file
 
-    from MedSegLensLib.cases.writing import atomic_path
+    from MedSegLensLib.cases.writing import atomic_path, check_folder
     from MedSegLensLib.segmenters.training import TrainingConfig, train_segmenter
 
+    check_folder(options.out)
     values = read_config(options.config)
     names = values.pop("cases", [])
     if options.steps:
@@ -95,6 +99,7 @@ def trained_segmenter(folder: Path):
 
 def run_lens(options) -> Result:
     from MedSegLensLib.cases.reading import read_case
+    from MedSegLensLib.cases.writing import check_folder
     from MedSegLensLib.editing.finetuning import finetune
     from MedSegLensLib.editing.harvest import harvest
     from MedSegLensLib.lenses.files import save_lens
@@ -102,6 +107,7 @@ def run_lens(options) -> Result:
     from MedSegLensLib.lenses.training import LensConfig, calibrate, train_lens
     from MedSegLensLib.segmenters.engine import choose_engine
 
+    check_folder(options.out)
     values = read_config(options.config)
     names, capacity = values.pop("cases", []), values.pop("tokens", 400_000)
     finetuning = {"steps": 0} | values.pop("finetune", {})

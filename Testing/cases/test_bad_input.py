@@ -84,6 +84,21 @@ def test_a_colour_image(small_phantom, tmp_path):
     refused(path, "3 values per voxel", read_case, tmp_path)
 
 
+def test_complex_voxels(small_phantom, tmp_path):
+    path = tmp_path / "a_t1.nii.gz"
+    sitk.WriteImage(sitk.RealAndImaginaryToComplex(*[small_phantom.images["t1n"]] * 2), str(path))
+    refused(path, "complex", read_case, tmp_path)
+
+
+@pytest.mark.parametrize("scale", [0.001, 1000])
+def test_a_header_in_other_units_than_millimetres(small_phantom, tmp_path, scale):
+    image = sitk.Image(small_phantom.images["t1n"])
+    image.SetSpacing([scale * s for s in image.GetSpacing()])
+    path = tmp_path / "a_t1.nii.gz"
+    sitk.WriteImage(image, str(path))
+    refused(path, "by its header a voxel is", read_case, tmp_path)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_voxels_that_are_no_numbers(small_phantom, tmp_path, value):
     values = sitk.GetArrayFromImage(small_phantom.images["t1n"])
@@ -141,6 +156,12 @@ def test_an_image_given_as_labels(small_phantom, tmp_path):
     sitk.WriteImage(small_phantom.images["t1n"], str(tmp_path / "a_t1.nii.gz"))
     sitk.WriteImage(small_phantom.images["t1c"], str(tmp_path / "a_seg.nii.gz"))
     refused(tmp_path / "a_seg.nii.gz", "no BraTS labels", read_case, tmp_path)
+
+
+def test_a_coloured_segmentation(small_phantom, tmp_path):
+    sitk.WriteImage(small_phantom.images["t1n"], str(tmp_path / "a_t1.nrrd"))
+    sitk.WriteImage(sitk.Compose([small_phantom.labels] * 3), str(tmp_path / "a_seg.nrrd"))
+    refused(tmp_path / "a_seg.nrrd", "3 values per voxel", read_case, tmp_path)
 
 
 def test_labels_with_both_3_and_4(small_phantom, tmp_path):

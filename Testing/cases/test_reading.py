@@ -158,3 +158,9 @@ def test_a_stripped_volume_cropped_to_or_into_the_brain_is_not_called_unstripped
 def write(image, path):
     write_image(image, path)
     return path
+
+
+def test_hidden_files_are_no_volumes(tmp_path, small_phantom):
+    sitk.WriteImage(small_phantom.images["t1c"], str(tmp_path / "a_t1ce.nii.gz"))
+    (tmp_path / "._a_t1ce.nii.gz").write_bytes(b"what macOS puts beside a file that it copies")
+    assert list(read_case(tmp_path).images) == ["t1c"]

@@ -194,10 +194,12 @@ def test_doctor_says_what_there_is(run):
             2,
             "none.json",
         ),
+        (["train", "lens", "--config", "{list}", "--segmenter", "x", "--cases", "x", "--out", "{tmp}/t"], 2, "names"),
     ],
 )
 def test_each_failure_names_cause_and_remedy(arguments, code, says, case, pack, tmp_path, capsys):
-    filled = [a.format(tmp=tmp_path, case=case) for a in arguments]
+    (tmp_path / "list.json").write_text("[1]")
+    filled = [a.format(tmp=tmp_path, case=case, list=tmp_path / "list.json") for a in arguments]
     if filled[0] in ("segment", "latents", "edit", "demo"):
         if "--pack" not in filled:
             filled += ["--pack", pack]
