@@ -221,6 +221,7 @@ class qMRMLSliceView(_View):
         logic.SetDisplayableManagerGroup(self._group)
         logic.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.scheduleRender())
         self._style = slicer.vtkMRMLSliceViewInteractorStyle()
+        slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, lambda *_: self._follow_scene())
         self._style.SetSliceLogic(logic)
         self._style.SetDisplayableManagers(self._group)
         self._style.SetInteractor(self._iren)
@@ -246,6 +247,10 @@ class qMRMLSliceView(_View):
         inverse = vtk.vtkMatrix4x4()
         vtk.vtkMatrix4x4.Invert(self._node.GetXYToRAS(), inverse)
         return tuple(inverse.MultiplyPoint((*ras, 1.0))[:3])
+
+    def _follow_scene(self):
+        """A loaded scene's segments are drawn in 2D once the slice node changes; Slicer fits it to the view's size."""
+        QtCore.QTimer.singleShot(0, self._node.Modified)
 
     def _resized(self, width, height):
         self._logic.ResizeSliceNode(width, height)
