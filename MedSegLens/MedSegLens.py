@@ -130,6 +130,7 @@ class MedSegLensWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.exit()
             self.setParameterNode(None)
             self.panel.close()
+            self.panel = None
             self.logic.release()
         self.removeObservers()
 
@@ -148,7 +149,12 @@ class MedSegLensWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.setParameterNode(self.logic.getParameterNode())
 
     def onSceneEndImport(self, _caller, _event):
-        self.setParameterNode(self.logic.getParameterNode())
+        # Node selectors learn of the import after this observer: until then they cannot show its nodes.
+        qt.QTimer.singleShot(0, self.onImported)
+
+    def onImported(self):
+        if self.panel is not None:
+            self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameters):
         """Show the work that a parameter node holds; None disconnects the panel from the scene."""

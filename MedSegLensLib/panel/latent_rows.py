@@ -18,8 +18,10 @@ COLUMNS = ("swatch", "number", "name", "active", "influence", "here", "shown", "
 VISIBLE_ROWS = 9
 STRONGEST = 5.0
 STEP = 0.1
-WIDTH = 150
+WIDTH = 136
 """Of the strength column, pixels: at less the number is cut off."""
+SWATCH = 14
+"""Side of the colour square, pixels."""
 
 
 class WheelToTable(qt.QWidget):
@@ -39,10 +41,11 @@ class LatentRows:
         self.table, self.section, self.review = table, section, section.review
         self._keys: list[tuple[str, int]] = []
         self._sliders: list = []
+        self._icons: dict = {}
         self._filling = False
         self._filter = WheelToTable(table)
         self._filter.visible = False
-        readOnlyTable(table, self._headers(_("Effect (mL)")), stretch=COLUMNS.index("name"))
+        readOnlyTable(table, self._headers(""), stretch=COLUMNS.index("name"))
         header = table.horizontalHeader()
         header.setSectionResizeMode(COLUMNS.index("strength"), qt.QHeaderView.Fixed)
         table.setColumnWidth(COLUMNS.index("strength"), WIDTH)
@@ -53,7 +56,7 @@ class LatentRows:
         table.connect("cellDoubleClicked(int,int)", self._onDoubleClick)
 
     def _headers(self, influence: str) -> list[str]:
-        return ["", "#", _("Name"), _("mL"), influence, _("Here"), _("Show"), _("Strength"), _("Pin")]
+        return ["", "#", _("Name"), _("Fires in\nmL"), influence, _("Here"), _("Show"), _("Strength"), _("Pin")]
 
     def fill(self, rows: list[LatentRow], influence: str, rank: str) -> None:
         """Show these rows, in place; the selection stays with its latent."""
@@ -133,8 +136,7 @@ class LatentRows:
             item.setFont(font)
         table.item(row, COLUMNS.index("name")).setToolTip(latent.name or _("The catalogue has no name for it."))
         swatch = review.overlays.swatch(tap, number)
-        brush = qt.QBrush(qt.QColor(*swatch)) if swatch else qt.QBrush()
-        table.item(row, COLUMNS.index("swatch")).setBackground(brush)
+        table.item(row, COLUMNS.index("swatch")).setIcon(self._icon(swatch))
         self._check(row, "shown", swatch is not None)
         self._check(row, "pinned", self.section.isPinned(tap, number))
         slider = self._sliders[row]
@@ -142,6 +144,14 @@ class LatentRows:
         slider.value = min(review.strength(tap, number), STRONGEST)
         slider.blockSignals(False)
         slider.enabled = review.isOpen
+
+    def _icon(self, colour: tuple[int, int, int] | None):
+        """A square of a colour, which stays visible in a selected row; without one, nothing."""
+        if colour not in self._icons:
+            pixmap = qt.QPixmap(SWATCH, SWATCH)
+            pixmap.fill(qt.QColor(*colour) if colour else qt.QColor(0, 0, 0, 0))
+            self._icons[colour] = qt.QIcon(pixmap)
+        return self._icons[colour]
 
     def _check(self, row: int, name: str, on: bool) -> None:
         self.table.item(row, COLUMNS.index(name)).setCheckState(qt.Qt.Checked if on else qt.Qt.Unchecked)

@@ -60,8 +60,9 @@ class LatentsSection:
             latent_list.ALL, latent_list.LOCAL, latent_list.EDITED, latent_list.PINNED, latent_list.SHOWN,
             latent_list.NAMED,
         )  # fmt: skip
+        self.ui.filterComboBox.toolTip = _("Local only leaves out those that fire on more than a quarter of the brain")
         self.ui.filterComboBox.addItems(
-            [_("all"), _("without those firing nearly everywhere"), _("edited"), _("pinned"), _("shown"), _("named")]
+            [_("all"), _("local only"), _("edited"), _("pinned"), _("with overlay"), _("named")]
         )
         self.ui.rankSegmentSelector.setMRMLScene(slicer.mrmlScene)
 
@@ -215,7 +216,7 @@ class LatentsSection:
             return
         listed = self.listed()
         shown = listed[: self._count]
-        self.table.fill(shown, _("Effect on {region} (mL)").format(region=self.region), self.rank)
+        self.table.fill(shown, _("Δ{region}\nmL").format(region=self.region), self.rank)
         self.ui.moreButton.visible = len(listed) > len(shown)
         if self.rows:
             text = _("{shown} of {count} latents").format(shown=len(shown), count=len(listed))

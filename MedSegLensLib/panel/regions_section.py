@@ -40,8 +40,8 @@ class RegionsSection:
 
     def _headers(self) -> list[str]:
         return [
-            _("Region"), _("Before (mL)"), _("After (mL)"), _("Change (mL)"), _("Change (%)"), _("Dice before"),
-            _("Dice after"),
+            _("Region"), _("Before\nmL"), _("After\nmL"), _("Change\nmL"), _("Change\n%"), _("Dice\nbefore"),
+            _("Dice\nafter"),
         ]  # fmt: skip
 
     def update(self) -> None:
@@ -50,7 +50,7 @@ class RegionsSection:
         table.setRowCount(len(regions))
         for row, region in enumerate(regions):
             before, after = saved.before[region], saved.after.get(region, saved.before[region])
-            table.setItem(row, 0, cell(f"{region}, {NAMES[region]}"))
+            table.setItem(row, 0, cell(f"{NAMES[region].capitalize()} {region}"))
             texts = (_ml(before), _ml(after), _signedMl(after - before), _percent(before, after))
             for column, text in enumerate(texts, 1):
                 table.setItem(row, column, cell(text, right=True))
