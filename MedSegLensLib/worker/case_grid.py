@@ -39,7 +39,7 @@ class CaseGrid:
             if grid.flips[a]:
                 along = count - 1 - along
             whole = np.floor((along * old - (new - old) / 2) / new + 0.5 + 1e-9).astype(np.int64)
-            box = np.clip(whole, 0, grid.size[a] - 1) - conformed.start[a]
+            box = whole - conformed.start[a]
             box[(box < 0) | (box >= conformed.brain.shape[2 - a])] = -1
             self._axes[2 - c], self._index[2 - c] = 2 - a, box
 
@@ -47,6 +47,14 @@ class CaseGrid:
     def axis_of_slices(self) -> int:
         """The numpy axis of the case along which the network's slices (its numpy axis 0) follow each other."""
         return self._axes.index(0)
+
+    @property
+    def inside(self) -> Box:
+        """The part of the network's box that lies in the volume; the rest is padding."""
+        starts, shape, sizes = self.conformed.start[::-1], self.conformed.brain.shape, self.conformed.grid.size[::-1]
+        return tuple(
+            slice(max(0, -start), min(n, size - start)) for start, n, size in zip(starts, shape, sizes, strict=True)
+        )
 
     def box_on_case(self, box: Box) -> Box | None:
         """The case's voxels that take their value from a box of the network; None where there are none."""

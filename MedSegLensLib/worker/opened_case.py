@@ -187,7 +187,11 @@ class OpenedCase:
     # -- volumes and Dice -------------------------------------------------------------------------------------------
 
     def _confusion(self, box: Box, labels: np.ndarray) -> np.ndarray:
-        """Voxels of a box by expert label (rows; 0 without a reference) and label, int64 (4, 4)."""
+        """Voxels of a box by expert label (rows; 0 without a reference) and label, int64 (4, 4); padding left out."""
+        box = tuple(
+            slice(max(b.start, i.start), max(min(b.stop, i.stop), b.start, i.start))
+            for b, i in zip(box, self.grid.inside, strict=True)
+        )
         pairs = labels[box]
         if self._reference is not None:
             pairs = pairs + 4 * self._reference[box]
