@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,38 +77,62 @@ def case_of(options: argparse.Namespace) -> Case:
 
 @contextmanager
 def progress_bar(quiet: bool = False) -> Iterator:
-    """A `progress(stage, share)` callback that draws one bar a stage on stderr, once the stage has lasted a second."""
+    """A `progress(stage, share)` callback that draws one bar a stage on stderr, once the stage has lasted a second,
+    also where the stage says nothing in between."""
     from tqdm import tqdm
 
-    bars: dict[str, tqdm] = {}
+    bar: tqdm | None = None
+    lock, over = threading.Lock(), threading.Event()
+
+    def close() -> None:
+        nonlocal bar
+        if bar is not None:
+            bar.close()
+        bar = None
 
     def progress(stage: str, share: float) -> None:
+        nonlocal bar
         key = stage.split(",")[0]  # "training unet, loss 0.31" stays one bar
-        if key not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[key] = tqdm(
-                total=100,
-                desc=key,
-                bar_format="{desc:<44} {percentage:3.0f}% |{bar:24}| {elapsed}<{remaining}{postfix}",
-                file=sys.stderr,
-                delay=1.0,
-                leave=False,
-                disable=quiet,
-            )
-        bar = bars[key]
-        if stage != key:
-            bar.set_postfix_str(stage[len(key) + 2 :], refresh=False)
-        bar.update(max(0.0, 100 * share - bar.n))
+        with lock:
+            if bar is None or bar.desc != key or 100 * share < bar.n:
+                close()
+                bar = tqdm(
+                    total=100,
+                    desc=key,
+                    bar_format="{desc:<44} {percentage:3.0f}% |{bar:24}| {elapsed}<{remaining}{postfix}",
+                    file=sys.stderr,
+                    delay=1.0,
+                    leave=False,
+                )
+            if stage != key:
+                bar.set_postfix_str(stage[len(key) + 2 :], refresh=False)
+            bar.update(100 * share - bar.n)
 
+    def draw() -> None:
+        drawn = None
+        while not over.wait(0.5):
+            with lock:
+                # On a terminal its clock goes on; in a log one line is enough.
+                if bar and time.time() - bar.start_t >= 1.0 and (sys.stderr.isatty() or drawn is not bar):
+                    bar.refresh()
+                    bar.last_print_t = time.time()  # by this `close` knows that there is something to wipe away
+                    drawn = bar
+
+    if quiet:
+        yield lambda stage, share: None
+        return
+    drawing = threading.Thread(target=draw, daemon=True)
+    drawing.start()
     try:
         yield progress
     finally:
-        for bar in bars.values():
-            bar.close()
+        over.set()
+        drawing.join()
+        close()
 
 
 def open_session(options: argparse.Namespace, progress, pack: "LensPack | None" = None) -> "Session":
+    progress("opening the pack and the case", 0.0)
     from MedSegLensLib.editing.session import Session
     from MedSegLensLib.packs.pack import load_pack
 

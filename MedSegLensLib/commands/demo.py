@@ -53,18 +53,18 @@ def run(options) -> Result:
     from MedSegLensLib.cases.phantom import phantom
     from MedSegLensLib.cases.writing import atomic_path, check_folder, write_labels
     from MedSegLensLib.commands.common import case_of
-    from MedSegLensLib.editing.influence import influence, suppress
-    from MedSegLensLib.editing.session import Session
-    from MedSegLensLib.packs.pack import load_pack
 
     started = time.perf_counter()
     check_region(options.region)
     check_folder(options.out)
-    pack = load_pack(options.pack)
     given = options.case or any(getattr(options, m) for m in MODALITIES)
     with progress_bar(options.json) as progress:
-        if not given:
-            progress("making the phantom", 0.0)
+        progress("opening the pack and the case" if given else "opening the pack and making the phantom", 0.0)
+        from MedSegLensLib.editing.influence import influence, suppress
+        from MedSegLensLib.editing.session import Session
+        from MedSegLensLib.packs.pack import load_pack
+
+        pack = load_pack(options.pack)
         case = case_of(options) if given else phantom(DEMO_SEED)
         timings = {"read case": time.perf_counter() - started}
         session = Session(case, pack, options.device, progress=progress)

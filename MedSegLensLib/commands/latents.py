@@ -42,7 +42,6 @@ def add_parser(commands) -> None:
 
 def run(options) -> Result:
     from MedSegLensLib.cases.writing import check_folder
-    from MedSegLensLib.editing.influence import influence
     from MedSegLensLib.packs.pack import load_pack
 
     for name in ("measure", "volumes"):
@@ -54,6 +53,8 @@ def run(options) -> Result:
     tap = pack.lens_info(options.tap).tap
     with progress_bar(options.json) as progress:
         session = open_session(options, progress, pack)
+        from MedSegLensLib.editing.influence import influence
+
         found = influence(session, tap, options.region, options.measure, progress)
         rows = latent_rows(session, found)
         out = output_folder(options.out)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
 from MedSegLensLib.cli import main
+from MedSegLensLib.commands.common import progress_bar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "editing"))
 from tiny_packs import write_tiny_pack  # noqa: E402
@@ -234,6 +236,19 @@ def test_what_is_wrong_is_said_before_a_case_is_opened(arguments, code, case, pa
     (tmp_path / "file").write_text("")
     assert main([*(a.format(tmp=tmp_path, case=case) for a in arguments), "--pack", pack]) == code
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_stage_that_lasts_is_drawn_though_it_says_nothing(capsys):
+    with progress_bar() as progress:
+        progress("thinking", 0.0)
+        time.sleep(1.7)
+        progress("a short one", 0.0)
+    drawn = capsys.readouterr().err
+    assert "thinking" in drawn and "a short one" not in drawn
+    assert drawn.endswith("\r") and not drawn.split("\r")[-2].strip(), "the line is wiped away"
+    with progress_bar(quiet=True) as progress:
+        progress("thinking", 0.0)
+    assert not capsys.readouterr().err
 
 
 def test_the_correlation_is_not_called_agreement_where_it_is_none():
