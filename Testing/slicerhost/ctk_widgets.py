@@ -365,7 +365,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         self.setText(text)
         self.setCheckable(True)
         self.setChecked(True)
-        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Preferred, QtWidgets.QSizePolicy.Policy.Maximum)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
         self.setContentsMargins(2, self._title_height, 2, 2)
         self.connect("toggled(bool)", lambda checked: self._set_collapsed(not checked))
 
@@ -385,6 +385,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
                     child.setVisible(False)
                 elif not child.property("_host_hidden"):
                     child.setVisible(True)
+        self.setMaximumHeight(self._title_height + 2 if self._collapsed else 16777215)
         self.updateGeometry()
         self.update()
 

@@ -262,6 +262,9 @@ class Host:
 
         for name in list(self._modules):
             self.unload_module(name)
+        for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+            node.RemoveAllObservers()  # of panels that are no more; the node itself would outlive a closed scene
+            slicer.mrmlScene.RemoveNode(node)
         self.close_scene()
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
         slicer.app.userSettings().clear()
@@ -270,6 +273,16 @@ class Host:
         self._recorder.answers = Answers()
         packaging.requested.clear()
         self.process()
+
+    def run(self) -> None:
+        """Show the window and give it to the user until it is closed. Raises RuntimeError without a display."""
+        import slicer
+
+        if slicer.app.platformName == "offscreen":
+            raise RuntimeError("there is no display to show a window on: use screenshot()")
+        self.answers.ask = True
+        self.window.show()
+        slicer.app.exec_()
 
     def quit(self) -> None:
         """Unload the modules and close the window, as when Slicer ends."""

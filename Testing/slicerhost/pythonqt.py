@@ -245,8 +245,22 @@ def _find_rule(cls: type, name: str) -> str:
     return "unknown" if found is None and not hasattr(cls, name) else "plain"
 
 
+_property_tables: dict[type, dict[str, tuple[bool, str]]] = {}
+
+
+def properties(cls: type) -> dict[str, tuple[bool, str]]:
+    """Qt properties of a class: name -> (writable, C++ type). Read once: PySide's meta objects do not live for long."""
+    if cls not in _property_tables:
+        meta, table = cls.staticMetaObject, {}
+        for i in range(meta.propertyCount()):
+            found = meta.property(i)
+            table[found.name()] = found.isWritable(), found.typeName()
+        _property_tables[cls] = table
+    return _property_tables[cls]
+
+
 def _has_property(cls: type, name: str) -> bool:
-    return cls.staticMetaObject.indexOfProperty(name) >= 0
+    return name in properties(cls)
 
 
 def _read(self, name):
@@ -368,20 +382,19 @@ def _is_python_attribute(cls: type, name: str) -> bool:
 
 
 def _write_property(self, name, value):
-    meta = type(self).staticMetaObject
-    found = meta.property(meta.indexOfProperty(name))
-    if not found.isWritable():
+    writable, kind = properties(type(self))[name]
+    if not writable:
         raise AttributeError(f"Property '{name}' of type '{type(self).__name__}' is not writable")
     if value is None or not QtCore.QObject.setProperty(self, name, list(value) if isinstance(value, tuple) else value):
         raise AttributeError(
-            f"Property '{name}' of type '{found.typeName()}' does not accept an object of type {type(value).__name__}"
+            f"Property '{name}' of type '{kind}' does not accept an object of type {type(value).__name__}"
             f" ({value!r})"
         )
 
 
 def _class_name(self) -> str:
     """PythonQt's `object.className()`."""
-    return _slicer_class(type(self)) or QtCore.QObject.metaObject(self).className()
+    return type(self).__name__
 
 
 def _delete(self):

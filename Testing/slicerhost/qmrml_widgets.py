@@ -18,32 +18,22 @@ from .pythonqt import send
 Signal = QtCore.Signal
 
 
-class _SceneObserver:
-    """Calls `changed` when nodes come, go or are renamed, or the scene is loaded or closed."""
+class _Observations:
+    """VTK observers of a widget, which go when the widget is deleted."""
 
-    def __init__(self, changed):
-        self._changed, self._tags, self._names = changed, [], {}
-        self.scene = None
+    def __init__(self, widget):
+        self._tags = []
+        widget.connect("destroyed()", self.stop)
 
-    def observe(self, scene):
+    def watch(self, observed, events, callback):
+        """Call `callback` (with any arguments) at these events of a VTK object."""
+        self._tags += [(observed, observed.AddObserver(event, lambda *_: callback())) for event in events]
+
+    def stop(self):
+        """Remove all."""
         for observed, tag in self._tags:
             observed.RemoveObserver(tag)
-        self._tags, self.scene = [], scene
-        if scene is not None:
-            events = (
-                scene.NodeAddedEvent,
-                scene.NodeRemovedEvent,
-                scene.EndCloseEvent,
-                scene.EndImportEvent,
-                scene.EndRestoreEvent,
-                scene.EndBatchProcessEvent,
-            )
-            self._tags = [(scene, scene.AddObserver(event, self._on_scene)) for event in events]
-        self._on_scene()
-
-    def _on_scene(self, *_):
-        if self.scene is None or not self.scene.IsBatchProcessing():
-            self._changed()
+        self._tags = []
 
 
 @host_widget
@@ -102,20 +92,29 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._observer = _SceneObserver(self._fill)
+        self._scene, self._scene_watch, self._name_watch = None, _Observations(self), _Observations(self)
         self._current, self._ids, self._attributes, self._actions = None, [], [], []
-        self._renaming = None
         self._box = QtWidgets.QComboBox()
         self._box.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._box.connect("activated(int)", self._activated)
         _row(self, (self._box, 1))
 
     def mrmlScene(self):
-        return self._observer.scene
+        return self._scene
 
     def setMRMLScene(self, scene):
-        if scene is not self._observer.scene:
-            self._observer.observe(scene)
+        if scene is self._scene:
+            return
+        self._scene_watch.stop()
+        self._scene = scene
+        if scene is not None:
+            events = ("NodeAdded", "NodeRemoved", "EndClose", "EndImport", "EndRestore", "EndBatchProcess")
+            self._scene_watch.watch(scene, [getattr(scene, f"{e}Event") for e in events], self._scene_changed)
+        self._fill()
+
+    def _scene_changed(self):
+        if not self._scene.IsBatchProcessing():
+            self._fill()
 
     def addAttribute(self, node_type, name, value=None):
         self._attributes.append((node_type, name, None if value is None else str(value)))
@@ -126,7 +125,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._fill()
 
     def currentNode(self):
-        scene = self._observer.scene
+        scene = self._scene
         return scene.GetNodeByID(self._current) if scene and self._current else None
 
     def setCurrentNode(self, node):
@@ -147,11 +146,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def nodeFromIndex(self, index):
         ids = [i for i in self._ids if i]
-        return self._observer.scene.GetNodeByID(ids[index]) if 0 <= index < len(ids) else None
+        return self._scene.GetNodeByID(ids[index]) if 0 <= index < len(ids) else None
 
     def addNode(self, node_type=None):
         node_type = node_type or (self.nodeTypes[0] if self.nodeTypes else "")
-        node = self._observer.scene.AddNewNodeByClass(node_type, self.baseName)
+        node = self._scene.AddNewNodeByClass(node_type, self.baseName)
         for its_type, name, value in self._attributes:
             if node.IsA(its_type):
                 node.SetAttribute(name, value)
@@ -164,7 +163,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         node = self.currentNode()
         if node:
             send(self, "nodeAboutToBeRemoved", node)
-            self._observer.scene.RemoveNode(node)
+            self._scene.RemoveNode(node)
 
     def renameCurrentNode(self):
         node = self.currentNode()
@@ -196,7 +195,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _fill(self):
         if "_box" not in self.__dict__:
             return
-        scene, nodes = self._observer.scene, []
+        scene, nodes = self._scene, []
         if scene:
             nodes = [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]
             nodes = [node for node in nodes if self._accepts(node)]
@@ -218,19 +217,21 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._select(self._ids[0])
 
     def _watch_names(self, nodes):
-        for node, tag in self.__dict__.get("_name_tags", ()):
-            node.RemoveObserver(tag)
-        self._name_tags = [(node, node.AddObserver("ModifiedEvent", self._renamed)) for node in nodes]
+        self._name_watch.stop()
+        for node in nodes:
+            self._name_watch.watch(node, ["ModifiedEvent"], lambda node_id=node.GetID(): self._renamed(node_id))
 
-    def _renamed(self, node, _event):
-        if node.GetID() in self._ids:
-            place = self._ids.index(node.GetID())
-            if not self._accepts(node):
-                self._fill()
-            elif self._box.itemText(place) != node.GetName():
-                self._box.setItemText(place, node.GetName())
-                if node.GetID() == self._current:
-                    send(self, "currentNodeRenamed", node.GetName())
+    def _renamed(self, node_id):
+        node = self._scene.GetNodeByID(node_id)
+        if node is None or node_id not in self._ids:
+            return
+        place = self._ids.index(node_id)
+        if not self._accepts(node):
+            self._fill()
+        elif self._box.itemText(place) != node.GetName():
+            self._box.setItemText(place, node.GetName())
+            if node_id == self._current:
+                send(self, "currentNodeRenamed", node.GetName())
 
     def _activated(self, place):
         if place < len(self._ids):
@@ -279,11 +280,11 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         self._checked = []
 
     def checkedNodes(self):
-        scene = self._observer.scene
+        scene = self._scene
         return [scene.GetNodeByID(i) for i in self._ids if i and i in self._checked]
 
     def uncheckedNodes(self):
-        scene = self._observer.scene
+        scene = self._scene
         return [scene.GetNodeByID(i) for i in self._ids if i and i not in self._checked]
 
     def allChecked(self):
@@ -338,7 +339,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._nodes = qMRMLNodeComboBox()
         self._nodes.nodeTypes, self._nodes.noneEnabled = ("vtkMRMLSegmentationNode",), True
         self._nodes.addEnabled = False
-        self._segments, self._segment_ids, self._tags = QtWidgets.QComboBox(), [], []
+        self._segments, self._segment_ids, self._watch = QtWidgets.QComboBox(), [], _Observations(self)
         self._nodes.connect("currentNodeChanged(vtkMRMLNode*)", self._node_changed)
         self._segments.connect("currentIndexChanged(int)", self._segment_changed)
         _row(self, (self._nodes, 1), (self._segments, 1))
@@ -378,13 +379,11 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self.setCurrentSegmentID(segment_ids[0] if segment_ids else "")
 
     def _node_changed(self, node):
-        for segmentation, tag in self._tags:
-            segmentation.RemoveObserver(tag)
-        self._tags = []
+        self._watch.stop()
         if node:
             segmentation = node.GetSegmentation()
             events = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified)
-            self._tags = [(segmentation, segmentation.AddObserver(e, lambda *_: self._fill())) for e in events]
+            self._watch.watch(segmentation, events, self._fill)
         self._fill()
         send(self, "currentNodeChanged", node)
         send(self, "_currentNodeChanged_bool", node is not None)
@@ -487,7 +486,7 @@ class qSlicerMarkupsPlaceWidget(QtWidgets.QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self._scene = self._node = None
-        self._tags = []
+        self._watch = _Observations(self)
         self._button = QtWidgets.QToolButton()
         self._button.setText("Place")
         self._button.setCheckable(True)
@@ -495,12 +494,11 @@ class qSlicerMarkupsPlaceWidget(QtWidgets.QWidget):
         _row(self, (self._button, 0))
 
     def setMRMLScene(self, scene):
-        for node, tag in self._tags:
-            node.RemoveObserver(tag)
-        self._scene, self._tags = scene, []
+        self._watch.stop()
+        self._scene = scene
         if scene:
             for node in (self.interactionNode(), self.selectionNode()):
-                self._tags.append((node, node.AddObserver("ModifiedEvent", lambda *_: self._show())))
+                self._watch.watch(node, ["ModifiedEvent"], self._show)
 
     def interactionNode(self):
         return slicer.app.applicationLogic().GetInteractionNode()

@@ -110,8 +110,7 @@ def _check_properties(tree, top):
         widget = _by_name(top, element.get("name"))
         for found in element.findall("property"):
             name = found.get("name")
-            meta = QtCore.QObject.metaObject(widget)
-            if meta.indexOfProperty(name) < 0 and found.get("stdset") != "0" and name != "buttonGroup":
+            if name not in pythonqt.properties(type(widget)) and found.get("stdset") != "0" and name != "buttonGroup":
                 raise AttributeError(f"{element.get('class')} {element.get('name')} of the .ui file has no '{name}'")
 
 
