@@ -14,8 +14,11 @@ from MedSegLensLib.worker.answers import LatentRow
 if TYPE_CHECKING:
     from MedSegLensLib.panel.latents_section import LatentsSection
 
-COLUMNS = ("swatch", "number", "name", "active", "influence", "here", "shown", "strength", "pinned")
-VISIBLE_ROWS = 9
+COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength", "pinned")
+VISIBLE_ROWS = 7
+ROW_HEIGHT = 36
+"""Of two lines, so that a long name is not cut off."""
+LEAST_WIDTH = 450
 STRONGEST = 5.0
 STEP = 0.1
 WIDTH = 136
@@ -49,14 +52,14 @@ class LatentRows:
         header = table.horizontalHeader()
         header.setSectionResizeMode(COLUMNS.index("strength"), qt.QHeaderView.Fixed)
         table.setColumnWidth(COLUMNS.index("strength"), WIDTH)
-        table.verticalHeader().setDefaultSectionSize(26)
-        table.setMinimumHeight((VISIBLE_ROWS + 1) * 26)
+        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        table.setMinimumSize(LEAST_WIDTH, (VISIBLE_ROWS + 1) * ROW_HEIGHT)
         table.connect("itemSelectionChanged()", self._onSelected)
         table.connect("itemChanged(QTableWidgetItem*)", self._onItem)
         table.connect("cellDoubleClicked(int,int)", self._onDoubleClick)
 
     def _headers(self, influence: str) -> list[str]:
-        return ["", "#", _("Name"), _("Fires in\nmL"), influence, _("Here"), _("Show"), _("Strength"), _("Pin")]
+        return [_("Show"), "#", _("Name"), _("Fires in\nmL"), influence, _("Here"), _("Strength"), _("Pin")]
 
     def fill(self, rows: list[LatentRow], influence: str, rank: str) -> None:
         """Show these rows, in place; the selection stays with its latent."""
@@ -81,11 +84,10 @@ class LatentRows:
 
     def _tips(self, rank: str) -> None:
         tips = {
-            "swatch": _("Colour of its overlay"),
             "active": _("Volume in which it fires in this case"),
             "influence": _("Change of the region's volume were the latent suppressed; * is predicted, not tried"),
             "here": _("Its value at the crosshair") if rank == "point" else _("Its mean inside the segment"),
-            "shown": _("Lay its activation over the anatomy, beside those shown"),
+            "shown": _("Lay its activation over the anatomy, beside those shown; the square is the overlay's colour"),
             "strength": _("0 suppresses it, 1 leaves it as it is, 5 is five times as strong"),
             "pinned": _("Keep it at hand: see the filter"),
         }
@@ -99,7 +101,7 @@ class LatentRows:
         for column, name in enumerate(COLUMNS):
             item = cell("", right=name in ("number", "active", "influence", "here"))
             if name in ("shown", "pinned"):
-                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
                 item.setCheckState(qt.Qt.Unchecked)
             table.setItem(row, column, item)
         slider = ctk.ctkSliderWidget()
@@ -136,7 +138,7 @@ class LatentRows:
             item.setFont(font)
         table.item(row, COLUMNS.index("name")).setToolTip(latent.name or _("The catalogue has no name for it."))
         swatch = review.overlays.swatch(tap, number)
-        table.item(row, COLUMNS.index("swatch")).setIcon(self._icon(swatch))
+        table.item(row, COLUMNS.index("shown")).setIcon(self._icon(swatch))
         self._check(row, "shown", swatch is not None)
         self._check(row, "pinned", self.section.isPinned(tap, number))
         slider = self._sliders[row]

@@ -12,7 +12,7 @@ from MedSegLensLib.panel import latent_list
 from MedSegLensLib.panel.latent_rows import COLUMNS, LatentRows
 from MedSegLensLib.panel.overlay_choice import keyOf
 from MedSegLensLib.panel.recipe_history import isEdited
-from MedSegLensLib.panel.regions_section import NAMES
+from MedSegLensLib.panel.regions_section import NAMES, regionText
 from MedSegLensLib.panel.saved_review import ROWS
 from MedSegLensLib.panel.signal import Signal
 from MedSegLensLib.panel.throttle import Throttle
@@ -55,7 +55,7 @@ class LatentsSection:
             [_("activity in this case"), _("influence on a region"), _("activity at the crosshair"),
              _("activity inside a segment")]
         )  # fmt: skip
-        self.ui.rankRegionComboBox.addItems(list(NAMES))
+        self.ui.rankRegionComboBox.addItems([regionText(region) for region in NAMES])
         self._filters = (
             latent_list.ALL, latent_list.LOCAL, latent_list.EDITED, latent_list.PINNED, latent_list.SHOWN,
             latent_list.NAMED,
@@ -95,7 +95,7 @@ class LatentsSection:
 
     @property
     def region(self) -> str:
-        return self.ui.rankRegionComboBox.currentText
+        return list(NAMES)[max(self.ui.rankRegionComboBox.currentIndex, 0)]
 
     @property
     def current(self) -> tuple[str, int] | None:

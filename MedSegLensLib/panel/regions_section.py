@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
 
 NAMES = {
-    "WT": "whole tumour",
-    "TC": "tumour core",
-    "ET": "enhancing tumour",
-    "NCR": "necrotic core",
-    "ED": "edema",
+    "WT": "Whole tumour",
+    "TC": "Tumour core",
+    "ET": "Enhancing tumour",
+    "NCR": "Necrotic core",
+    "ED": "Edema",
 }
+
+
+def regionText(region: str) -> str:
+    """'Whole tumour (WT)'."""
+    return f"{NAMES[region]} ({region})"
 
 
 class RegionsSection:
@@ -30,7 +35,7 @@ class RegionsSection:
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
         readOnlyTable(self.ui.regionsTable, self._headers())
-        self.ui.probabilityRegionComboBox.addItems(list(NAMES))
+        self.ui.probabilityRegionComboBox.addItems([regionText(region) for region in NAMES])
         self.ui.probabilityCheckBox.connect("toggled(bool)", self._onProbability)
         self.ui.probabilityRegionComboBox.connect("currentIndexChanged(int)", self._onProbability)
         self.ui.surfaceCheckBox.connect("toggled(bool)", self._onSurface)
@@ -50,7 +55,7 @@ class RegionsSection:
         table.setRowCount(len(regions))
         for row, region in enumerate(regions):
             before, after = saved.before[region], saved.after.get(region, saved.before[region])
-            table.setItem(row, 0, cell(f"{NAMES[region].capitalize()} {region}"))
+            table.setItem(row, 0, cell(regionText(region)))
             texts = (_ml(before), _ml(after), _signedMl(after - before), _percent(before, after))
             for column, text in enumerate(texts, 1):
                 table.setItem(row, column, cell(text, right=True))
@@ -71,7 +76,7 @@ class RegionsSection:
         self.update()
 
     def _onProbability(self, _value=None) -> None:
-        region = self.ui.probabilityRegionComboBox.currentText
+        region = list(NAMES)[self.ui.probabilityRegionComboBox.currentIndex]
         self.review.overlays.showProbability(region if self.ui.probabilityCheckBox.checked else None)
 
     def _onSurface(self, on: bool) -> None:
