@@ -54,11 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
     _quiet()
     try:
         result = options.run(options)
-        if options.json:
-            print(json.dumps(_finite(result.data), indent=2))
-        else:
-            print("\n".join(result.text))
+        print(json.dumps(_finite(result.data), indent=2) if options.json else "\n".join(result.text), flush=True)
         return result.exit_code
+    except BrokenPipeError:  # who was reading (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return _report(Cancelled(options.command), options)
     except MedSegLensError as problem:

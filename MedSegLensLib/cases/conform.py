@@ -189,10 +189,9 @@ def conform(case: Case, spec: InputSpec) -> Conformed:
                 f"{modality} ({MODALITY_NAMES[modality]}) is missing, and the pack needs it.",
                 f"Add the {modality} volume, or choose a pack that may lack it.",
             )
-        notes.append(
-            f"{modality} ({MODALITY_NAMES[modality]}) is missing: its channel is zero. "
-            "The pack allows this, but read the result with caution."
-        )
+        said = f"{modality} ({MODALITY_NAMES[modality]}) is missing"
+        notes = [note for note in notes if note != f"{said}."]  # by the reader, before it was known what for
+        notes.append(f"{said}: its channel is zero. The pack allows this, but read the result with caution.")
 
     images = {m: case.images[m] for m in spec.modalities if m in case.images}
     grid = NetworkGrid.of(case.reference, spec.orientation, spec.spacing)

@@ -151,6 +151,8 @@ def _axis_aligned_origin(conformed) -> tuple[float, float, float] | None:
 
 
 def _summary(session, found, region, latent, after, rows, wanted) -> list[str]:
+    from MedSegLensLib.reports.wording import place
+
     name = f"{session.case.name}" + (" (a phantom: invented, not a patient)" if session.case.invented else "")
     volumes = {r: session.region_ml(session.labels, r) for r in ("WT", "TC", "ET")}
     lines = [
@@ -174,8 +176,8 @@ def _summary(session, found, region, latent, after, rows, wanted) -> list[str]:
     lines += [
         f"{len(rows)} latents fire in this case at {found.tap}. The one that {region} hangs on most is latent {latent}"
         + (f" (on the training cases {row['name']})" if row["name"] else "")
-        + f"; it is active in {row['active_ml']:.1f} mL, strongest at R {row['peak_r_mm']}, A {row['peak_a_mm']}, "
-        f"S {row['peak_s_mm']} mm.",
+        + f"; it is active in {row['active_ml']:.1f} mL, strongest at "
+        f"{place((row['peak_r_mm'], row['peak_a_mm'], row['peak_s_mm']))} mm.",
         f"Suppressing it takes {region} from {before_ml:.1f} to {after_ml:.1f} mL "
         f"({after_ml - before_ml:+.1f} mL); {np.count_nonzero(after != session.labels)} voxels change their label.",
         correlation_line(found.rank_correlation(), len(found.suppressed_ml)),

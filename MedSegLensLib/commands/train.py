@@ -53,9 +53,11 @@ def run_segmenter(options) -> Result:
     from safetensors.torch import save_file
 
     from MedSegLensLib.cases.writing import atomic_path, check_folder
+    from MedSegLensLib.segmenters.engine import check_device
     from MedSegLensLib.segmenters.training import TrainingConfig, train_segmenter
 
     check_folder(options.out)
+    check_device(options.device or "cpu")
     values = read_config(options.config)
     names = values.pop("cases", [])
     if options.steps:

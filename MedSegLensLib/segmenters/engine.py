@@ -55,6 +55,14 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def check_device(device: str) -> None:
+    """Raise UsageError for a device that is not there, or whose number ('cuda:3') is not."""
+    kind, colon, number = device.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
+    if not (number.isdecimal() and int(number) < there if colon else there):
+        raise UsageError(device, "is not available on this machine.", "Leave out --device, or run `medseglens doctor`.")
+
+
 def choose_engine(
     network: nn.Module, input_shape: tuple[int, ...], device: str | None = None
 ) -> tuple[Engine, dict[str, float]]:
@@ -63,9 +71,8 @@ def choose_engine(
     Raises UsageError for a device that is not there.
     """
     device = device or best_device()
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device.split(":")[0], False):
-        raise UsageError(device, "is not available on this machine.", "Leave out --device, or run `medseglens doctor`.")
+    check_device(device)
+    device = "cpu" if device == "cpu:0" else device
     spatial_dims = len(input_shape) - 1
     batch = 4 if device == "cpu" and spatial_dims == 2 else 1 if device == "cpu" else 16 if spatial_dims == 2 else 2
     formats = [torch.float32] + ([torch.bfloat16] if _bfloat16_pays(device) else [])

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -255,6 +256,13 @@ def test_the_correlation_is_not_called_agreement_where_it_is_none():
     from MedSegLensLib.commands.latents import correlation_line
 
     assert "agree well" in correlation_line(0.93, 20) and "do not agree" in correlation_line(-0.2, 20)
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    command = [sys.executable, "-m", "MedSegLensLib.cli", "pack", "show"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_debug_shows_where(case, pack, tmp_path, capsys):

@@ -5,7 +5,7 @@ import torch
 from small_networks import SMALL, lively_network
 
 from MedSegLensLib.errors import UsageError
-from MedSegLensLib.segmenters.engine import Engine, choose_engine
+from MedSegLensLib.segmenters.engine import Engine, check_device, choose_engine
 
 
 def test_the_fastest_of_those_tried_is_chosen():
@@ -30,6 +30,14 @@ def test_preparing_leaves_the_network_as_it_was():
 def test_a_device_that_is_not_there_is_said():
     with pytest.raises(UsageError, match="cuda"):
         choose_engine(lively_network(SMALL["unet"][0]), (4, 64, 64), "cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu:1", "cuda:99", "cuda:", "cuda:x", "tpu", ""])
+def test_a_device_or_a_number_that_names_none(device):
+    with pytest.raises(UsageError, match="not available"):
+        check_device(device)
+    check_device("cpu")
+    check_device("cpu:0")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
