@@ -59,6 +59,7 @@ class qSlicerApplication(QtWidgets.QApplication):
 
     def __init__(self):
         super().__init__(["MedSegLens host"])
+        self.setOrganizationName("MedSegLens")
         self.setApplicationName("MedSegLens host")
         self.setApplicationVersion(VERSION)
         self._host_folder = tempfile.TemporaryDirectory(prefix="slicerhost-")
@@ -68,7 +69,7 @@ class qSlicerApplication(QtWidgets.QApplication):
         self._temporary = os.path.join(self._folder, "temporary")
         settings = QtCore.QSettings
         settings.setPath(settings.Format.IniFormat, settings.Scope.UserScope, os.path.join(self._folder, "settings"))
-        self._settings = QtCore.QSettings(os.path.join(self._folder, "settings", "user.ini"), settings.Format.IniFormat)
+        self._settings = QtCore.QSettings()
         self._testing = False
         self._logic = self._layout_manager = None
         self._io = qSlicerIOManager()
@@ -235,6 +236,16 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
                 call()
 
 
+class _ModulePanel(QtWidgets.QScrollArea):
+    """At least as wide as the module needs, as Slicer's is: it scrolls up and down, never sideways."""
+
+    def eventFilter(self, watched, event):
+        if watched is self.widget() and event.type() == QtCore.QEvent.Type.LayoutRequest:
+            bar = self.verticalScrollBar().sizeHint.width()
+            self.setMinimumWidth(max(430, watched.minimumSizeHint.width() + bar))
+        return super().eventFilter(watched, event)
+
+
 @host_widget
 class qSlicerMainWindow(QtWidgets.QMainWindow):
     """The module's panel to the left, the views to the right, a status bar below."""
@@ -246,7 +257,7 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
         self.setObjectName("qSlicerMainWindow")
         self.setWindowTitle("MedSegLens in the Slicer host")
         self._views = QtWidgets.QWidget()
-        self._panel = QtWidgets.QScrollArea()
+        self._panel = _ModulePanel()
         self._panel.setWidgetResizable(True)
         self._panel.setMinimumWidth(430)
         self._panel.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

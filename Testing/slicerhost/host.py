@@ -280,7 +280,6 @@ class Host:
 
         if slicer.app.platformName == "offscreen":
             raise RuntimeError("there is no display to show a window on: use screenshot()")
-        self.answers.ask = True
         self.window.show()
         slicer.app.exec_()
 

@@ -402,7 +402,15 @@ def _delete(self):
     Shiboken.delete(self)
 
 
-_EXTRA = {"connect": connect, "disconnect": disconnect, "className": _class_name, "delete": _delete}
+def _connect(self, *arguments) -> bool:
+    """`owner.connect(signature, receiver)`, or with the sender first, as Qt's own static function has it."""
+    if isinstance(arguments[0], QtCore.QObject):
+        sender, signature, *receiver = arguments
+        return connect(sender, signature.lstrip("2"), *receiver)
+    return connect(self, *arguments)
+
+
+_EXTRA = {"connect": _connect, "disconnect": disconnect, "className": _class_name, "delete": _delete}
 
 
 def _refuse_new_attributes(self, name, value):

@@ -58,7 +58,7 @@ class _View(QtWidgets.QWidget):
         self._window.AddRenderer(self._renderer)
         self._iren = vtk.vtkGenericRenderWindowInteractor()
         self._iren.SetRenderWindow(self._window)
-        self._iren.SetInteractorStyle(None)
+        self._iren.SetInteractorStyle(vtk.vtkInteractorStyleUser())  # does nothing; the one VTK brings would rotate
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         for manager in managers:
             if not factory.IsDisplayableManagerRegistered(manager):

@@ -126,8 +126,8 @@ def test_everything_comes_back_from_a_saved_scene(host, wrapper, tmp_path):
 
 def test_a_slider_for_an_unbounded_number_is_refused(host):
     import ctk
-    from slicer.parameterNodeWrapper import parameterNodeWrapper
     import slicer
+    from slicer.parameterNodeWrapper import parameterNodeWrapper
 
     @parameterNodeWrapper
     class Unbounded:

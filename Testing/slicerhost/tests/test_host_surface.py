@@ -30,7 +30,8 @@ def test_names_that_a_ctk_widget_lacks_raise(slider, name):
 def test_new_attributes_are_refused_on_qt_objects_and_kept_on_python_classes(host, slider):
     import qt
 
-    for widget in (slider, qt.QLabel("a"), qt.QTableWidget().horizontalHeader(), qt.QTableWidgetItem("a")):
+    table = qt.QTableWidget()
+    for widget in (slider, qt.QLabel("a"), table.horizontalHeader(), qt.QTableWidgetItem("a")):
         with pytest.raises(AttributeError, match="does not exist"):
             widget.nonsense = 1
 
@@ -51,7 +52,7 @@ def test_properties_are_attributes(host):
     with pytest.raises(TypeError):
         label.text()
     with pytest.raises(AttributeError, match="not writable"):
-        qt.QTableWidget().horizontalHeader().minimized = True
+        label.minimized = True
     with pytest.raises(AttributeError, match="can not be overwritten"):
         label.clear = 1
 
@@ -151,7 +152,8 @@ def test_another_thread_may_not_touch_qt(host):
 def test_a_ui_file_with_an_unknown_widget_or_property_is_refused(host, tmp_path):
     import slicer
 
-    ui = '<ui version="4.0"><widget class="{}" name="top"><property name="{}"><bool>true</bool></property></widget></ui>'
+    inner = '<widget class="{}" name="top"><property name="{}"><bool>true</bool></property></widget>'
+    ui = f'<ui version="4.0">{inner}</ui>'
     for cls, name in (("qMRMLNonsense", "enabled"), ("ctkCollapsibleButton", "folded"), ("QLabel", "folded")):
         path = tmp_path / "wrong.ui"
         path.write_text(ui.format(cls, name))

@@ -85,7 +85,7 @@ def test_settings_are_those_of_the_process(host):
     slicer.app.userSettings().setValue("MedSegLens/pack", "glioma")
     assert slicer.util.settingsValue("MedSegLens/pack", "none") == "glioma"
     host.reset()
-    assert slicer.util.settingsValue("MedSegLens/pack", "none", settings=slicer.app.userSettings()) == "none"
+    assert slicer.util.settingsValue("MedSegLens/pack", "none") == "none"
 
 
 def test_sample_data_is_downloaded_with_its_checksum(host, tmp_path):
