@@ -214,7 +214,7 @@ class MedSegLensTest(ScriptedLoadableModuleTest):
         self.test_PhantomIsSegmentedEditedAndUndone()
 
     def test_PhantomIsSegmentedEditedAndUndone(self):
-        from MedSegLensLib.packs.pack import list_packs
+        from MedSegLensLib.packs.installed import list_packs
         from MedSegLensLib.panel.dependencies import missing
         from MedSegLensLib.panel.study_files import addPhantom
         from MedSegLensLib.scene.study import guess_modalities

@@ -265,7 +265,7 @@ def _package(name: str, specifier) -> Finding:
 
 
 def _packs() -> Finding:
-    from MedSegLensLib.packs.pack import list_packs
+    from MedSegLensLib.packs.installed import list_packs
 
     packs = list_packs()
     if packs:

@@ -134,6 +134,6 @@ def test_packages_asked_for_are_those_of_the_project(monkeypatch):
 
 
 def test_no_packs(monkeypatch):
-    monkeypatch.setattr("MedSegLensLib.packs.pack.list_packs", dict)
+    monkeypatch.setattr("MedSegLensLib.packs.installed.list_packs", dict)
     finding = doctor._packs()
     assert not finding.ok and finding.remedy

@@ -34,7 +34,8 @@ def add_parser(commands) -> None:
 
 
 def run_show(options) -> Result:
-    from MedSegLensLib.packs.pack import list_packs, load_pack
+    from MedSegLensLib.packs.installed import list_packs
+    from MedSegLensLib.packs.pack import load_pack
 
     if not options.pack:
         found = {name: str(path) for name, path in list_packs().items()}
@@ -63,7 +64,7 @@ def run_show(options) -> Result:
 
 def run_verify(options) -> Result:
     from MedSegLensLib.errors import PackError
-    from MedSegLensLib.packs.pack import list_packs
+    from MedSegLensLib.packs.installed import list_packs
     from MedSegLensLib.packs.verify import verify
 
     path = list_packs().get(options.pack, Path(options.pack))

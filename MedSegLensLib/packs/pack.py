@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from MedSegLensLib.errors import PackError, UsageError
 from MedSegLensLib.packs.checked_json import canonical_json
-from MedSegLensLib.packs.container import PACK_FILE, ZIP_SUFFIXES, FolderFiles, open_container
+from MedSegLensLib.packs.container import PACK_FILE, FolderFiles, open_container
 from MedSegLensLib.packs.info import CATALOGUE_FILE, MODEL_CARD_FILE, SEGMENTER_FILE, LensInfo, PackInfo
+from MedSegLensLib.packs.installed import find_pack
 from MedSegLensLib.packs.verify import Finding, inspect
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from MedSegLensLib.cases.conform import InputSpec
     from MedSegLensLib.lenses.lens import Lens
-
-_LIBRARY = Path(__file__).resolve().parents[1]
-
 
 @dataclass
 class LensPack:
@@ -129,7 +127,7 @@ def load_pack(path_or_name: Path | str) -> LensPack:
     >>> pack = load_pack("glioma-unet")
     >>> pack.default_tap, pack.lens().d_sae
     """
-    path = _find(path_or_name)
+    path = find_pack(path_or_name)
     container = open_container(path)
     try:
         inspection = inspect(container)
@@ -157,48 +155,3 @@ def load_pack(path_or_name: Path | str) -> LensPack:
 def pack_hash(document: dict) -> str:
     """The SHA-256 by which a pack with this pack.json is known."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
-
-
-def list_packs() -> dict[str, Path]:
-    """Packs found by name: shipped with the extension or the package, and the user's own in ~/.medseglens/packs.
-
-    The name is that of the folder or zip; where two places have one name, the shipped one is meant. Nothing is
-    verified yet.
-    """
-    found: dict[str, Path] = {}
-    for folder in pack_folders():
-        try:
-            entries = sorted(folder.iterdir()) if folder.is_dir() else []
-        except OSError:
-            continue  # a folder that may not be read has no packs for this user
-        for entry in entries:
-            if (entry / PACK_FILE).is_file():
-                found.setdefault(entry.name, entry)
-            elif entry.suffix in ZIP_SUFFIXES and entry.is_file():
-                found.setdefault(entry.stem, entry)
-    return found
-
-
-def pack_folders() -> tuple[Path, ...]:
-    """Where packs are looked up by name, in this order."""
-    return (
-        _LIBRARY.parent / "Resources" / "Packs",  # a checkout, or the extension's module folder
-        _LIBRARY / "packs" / "shipped",  # installed by pip
-        Path.home() / ".medseglens" / "packs",
-    )
-
-
-def _find(path_or_name: Path | str) -> Path:
-    path = Path(path_or_name)
-    plain_name = isinstance(path_or_name, str) and path.name == path_or_name and path.suffix not in ZIP_SUFFIXES
-    if not plain_name or (path / PACK_FILE).is_file():
-        return path
-    packs = list_packs()
-    if path_or_name in packs:
-        return packs[path_or_name]
-    if path.exists():
-        return path
-    known = ", ".join(packs) or "none"
-    raise PackError(
-        path_or_name, "there is no pack of this name.", f"Installed are: {known}; or give a pack's folder or zip."
-    )

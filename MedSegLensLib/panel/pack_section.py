@@ -7,7 +7,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from MedSegLensLib.packs.pack import list_packs
+from MedSegLensLib.packs.installed import list_packs
 from MedSegLensLib.panel.text_window import showText
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from MedSegLensLib import __version__
 from MedSegLensLib.errors import MedSegLensError, PackError, WorkerError
-from MedSegLensLib.packs.pack import list_packs, load_pack
+from MedSegLensLib.packs.installed import list_packs
+from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.worker.device import choose_device
 from MedSegLensLib.worker.jobs import Desk, Job
 from MedSegLensLib.worker.leases import Leases

@@ -11,9 +11,10 @@ import torch
 from tiny_lens import TAPS
 
 from MedSegLensLib.errors import PackError, UsageError
-from MedSegLensLib.packs import pack as pack_module
+from MedSegLensLib.packs import installed
 from MedSegLensLib.packs.build import write_pack, zip_pack
-from MedSegLensLib.packs.pack import list_packs, load_pack
+from MedSegLensLib.packs.installed import list_packs
+from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.packs.verify import verify
 
 
@@ -77,7 +78,7 @@ def test_a_zip_made_by_a_file_manager_opens_with_a_warning(built, tmp_path):
 
 
 def test_names_are_looked_up(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_module, "pack_folders", lambda: (built.parent, tmp_path / "absent", tmp_path))
+    monkeypatch.setattr(installed, "pack_folders", lambda: (built.parent, tmp_path / "absent", tmp_path))
     zip_pack(built, tmp_path / "zipped.mslp")
     zip_pack(built, tmp_path / "tiny-unet.zip")
     assert list_packs() == {"tiny-unet": built, "zipped": tmp_path / "zipped.mslp"}
@@ -88,7 +89,7 @@ def test_names_are_looked_up(built, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_only_has_the_name_of_a_pack_does_not_hide_it(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_module, "pack_folders", lambda: (built.parent,))
+    monkeypatch.setattr(installed, "pack_folders", lambda: (built.parent,))
     (tmp_path / "tiny-unet").mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_pack("tiny-unet").folder == built
@@ -124,7 +125,8 @@ def test_network_is_built_with_its_weights(tmp_path, info, state_dict):
 def test_describing_a_pack_does_not_import_torch(built):
     code = f"""
 import sys
-from MedSegLensLib.packs.pack import list_packs, load_pack
+from MedSegLensLib.packs.installed import list_packs
+from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.editing.recipe import Recipe, PackReference
 pack = load_pack({str(built)!r})
 list_packs(), pack.info, pack.input_spec(), pack.catalogue(), PackReference.of(pack)
