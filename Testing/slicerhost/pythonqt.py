@@ -21,6 +21,7 @@ import inspect
 import sys
 import threading
 import types
+from functools import cache
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtWidgets
 from shiboken6 import Shiboken
@@ -201,6 +202,7 @@ def _overload(owner, name: str, parameters: tuple[str, ...]):
     return signal
 
 
+@cache
 def _slicer_class(cls: type) -> str | None:
     return next((c.__dict__["slicer_class"] for c in cls.__mro__ if "slicer_class" in c.__dict__), None)
 

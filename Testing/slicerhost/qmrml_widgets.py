@@ -1,5 +1,7 @@
 """Slicer's own widgets that the module uses: scene-aware boxes, sliders, and the button that places markups."""
 
+from functools import partial
+
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -197,8 +199,10 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             return
         scene, nodes = self._scene, []
         if scene:
-            nodes = [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]
-            nodes = [node for node in nodes if self._accepts(node)]
+            found = {node.GetID(): node for kind in self.nodeTypes for node in slicer.util.getNodesByClass(kind, scene)}
+            nodes = [node for node in found.values() if self._accepts(node)]
+            if len(self.nodeTypes) > 1:
+                nodes.sort(key=scene.IsNodePresent)  # in the scene's order
         was = self._current
         self._ids = [node.GetID() for node in nodes]
         if self.noneEnabled or not self._ids:
@@ -219,7 +223,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _watch_names(self, nodes):
         self._name_watch.stop()
         for node in nodes:
-            self._name_watch.watch(node, ["ModifiedEvent"], lambda node_id=node.GetID(): self._renamed(node_id))
+            self._name_watch.watch(node, ["ModifiedEvent"], partial(self._renamed, node.GetID()))
 
     def _renamed(self, node_id):
         node = self._scene.GetNodeByID(node_id)
