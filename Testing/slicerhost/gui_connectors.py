@@ -46,7 +46,7 @@ def make_connector(widget, annotated) -> Connector:
     if kind is int and cls in (qt.QSlider, qt.QSpinBox):
         _set_bounds(widget, annotations, must=cls is qt.QSlider, limits=(-(2**31), 2**31 - 1))
         return _by_property(widget, "valueChanged(int)", "value")
-    if kind in (float, int) and cls in (qt.QDoubleSpinBox, ctk.ctkSliderWidget, slicer.qMRMLSliderWidget):
+    if kind in (float, int) and cls in (qt.QDoubleSpinBox, ctk.ctkSliderWidget):
         _set_bounds(widget, annotations, must=cls is not qt.QDoubleSpinBox, limits=(float("-inf"), float("inf")))
         signal = "valueChanged(double)"
         return Connector(widget, signal, lambda: kind(widget.value), lambda v: setattr(widget, "value", v))
