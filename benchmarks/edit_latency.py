@@ -3,16 +3,17 @@
 The 50 latents of the pack's default tap with the most influence on the whole tumour are suppressed one by one (latents
 that fire on over a quarter of the brain are not ranked, as everywhere).
 Baseline: the naive edited pass (forward hook, dense encode, edit and decode of every token, whole network, every
-slice), timed in the same run and compared voxel for voxel. `first_slice_ratio` is the edit of the slice with the most
-tumour alone. Memory is the peak of the process over what it had after imports.
+slice), timed in the same run and compared voxel for voxel. `first_slice_ratio` is the edit of one slice alone: for each
+latent the one on which it fires most. Memory is the peak of a session with its edits over what the process held
+before, with every library imported.
 """
 
-import resource
+import gc
 import statistics
 
 import numpy as np
 import torch
-from common import machine, median_seconds, options, packs, seconds, show, validation_cases
+from common import PeakMemory, machine, median_seconds, options, packs, seconds, show, validation_cases
 
 from MedSegLensLib.editing.influence import Influence, attribute, dense_latents, suppress
 from MedSegLensLib.editing.session import Session
@@ -28,6 +29,11 @@ def full_pass(session: Session) -> None:
         for first in range(0, sampling.count, session.engine.batch):
             samples = list(range(first, min(first + session.engine.batch, sampling.count)))
             session.network(session.engine.place(sampling.inputs(volume, samples))).max(1)
+
+
+def busiest_sample(session: Session, tap: str, latent: int) -> int:
+    codes = session.codes[tap]
+    return int(np.bincount(codes.latent(latent)[0] // (codes.n_tokens // codes.grid[0])).argmax())
 
 
 def naive(session: Session, tap: str, latent: int) -> np.ndarray:
@@ -51,8 +57,12 @@ def main() -> None:
     for pack in loaded.values():
         pack.network()
     result, lines = {"case": case.name, "cases": which, "machine": machine()}, [f"Case: {case.name} ({which})"]
+    memory = PeakMemory()
     for name, pack in loaded.items():
-        idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        gc.collect()
+        memory.start()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         session = Session(case, pack)
         tap = pack.default_tap
         dense = dense_latents(session, tap)
@@ -62,14 +72,16 @@ def main() -> None:
         session.edit(recipes[0])  # kernels are chosen at first use
         whole = median_seconds(lambda: full_pass(session), 2)  # noqa: B023
         times = [seconds(lambda: session.edit(r)) for r in recipes]  # noqa: B023
-        busiest = int(np.argmax((session.labels > 0).sum((1, 2)))) if not session.sampling.overlapping else 0
-        first = [median_seconds(lambda: session.edit(r, [busiest]), 3) for r in recipes]  # noqa: B023
+        peak_mb = memory.mb()
+        first = []
+        for latent, recipe in zip(latents, recipes, strict=True):
+            sample = busiest_sample(session, tap, latent)
+            first.append(median_seconds(lambda: session.edit(recipe, [sample]), 3))  # noqa: B023
         naive_times, differing = [], 0
         for latent in latents[:NAIVE]:
             labels = []
             naive_times.append(seconds(lambda: labels.append(naive(session, tap, latent))))  # noqa: B023
             differing += int((labels[0] != session.edit(suppress(session, tap, latent)).labels).sum())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         result[name] = {
             "ratio_median": statistics.median(times) / whole,
             "ratio_worst": max(times) / whole,
@@ -85,7 +97,7 @@ def main() -> None:
             "dense_latents_not_ranked": int(dense.sum()),
             "engine": str(session.engine),
             "cached_mb": session.replay.cached_bytes / 1e6,
-            "peak_memory_mb": (peak - idle) / 1024,
+            "peak_memory_mb": peak_mb,
             "gpu_peak_mb": torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None,
         }
         v = result[name]

@@ -33,7 +33,7 @@ def main() -> None:
             engine = sessions[0].engine
         counts_known = {
             tap: np.array([r["fires_share"] for r in pack.catalogue().to_pylist() if r["tap"] == tap])
-            for tap in pack.taps
+            for tap in (pack.taps if pack.catalogue() is not None else ())
         }
         for tap in pack.taps:
             lens = pack.lens(tap)
@@ -54,7 +54,7 @@ def main() -> None:
                 losses.append(loss_pp(plain, dice_by_region(spliced_labels(session, tap), reference)))
                 filled = labels_with(session, tap, lambda tokens: everything_mean.expand_as(tokens))  # noqa: B023
                 ablated.append(loss_pp(plain, dice_by_region(filled, reference)))
-            silent = (counts_known[tap] == 0) & (measures.counts == 0)
+            silent = (counts_known.get(tap, 0) == 0) & (measures.counts == 0)
             lenses[tap] = {
                 "splice_dice_loss_pp": max(v for loss in losses for v in loss.values()),
                 "splice_dice_loss_pp_per_case": {c.name: loss for c, loss in zip(cases, losses, strict=True)},

@@ -19,14 +19,14 @@ def add_parser(commands) -> None:
     segmenter.add_argument("--cases", type=Path, required=True, help="folder with the case folders the config names")
     segmenter.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and log")
     segmenter.add_argument("--steps", type=int, help="instead of the configuration's number (a quick try)")
-    segmenter.add_argument("--device", help="cpu, cuda or mps")
+    segmenter.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     lens = add_command(actions, "lens", "train a BatchTopK lens at a tap of a trained segmenter", run_lens)
     lens.add_argument("--config", type=Path, required=True, help="JSON, as in Resources/Configurations")
     lens.add_argument("--segmenter", type=Path, required=True, help="folder written by `train segmenter`")
     lens.add_argument("--cases", type=Path, required=True, help="folder with the case folders the config names")
     lens.add_argument("--out", type=Path, required=True, help="folder for the lens, in SAELens' layout")
     lens.add_argument("--steps", type=int, help="instead of the configuration's number")
-    lens.add_argument("--device", help="cpu, cuda or mps")
+    lens.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
 
 
 def read_config(path: Path) -> dict:
@@ -53,11 +53,12 @@ def run_segmenter(options) -> Result:
     from safetensors.torch import save_file
 
     from MedSegLensLib.cases.writing import atomic_path, check_folder
-    from MedSegLensLib.segmenters.engine import check_device
+    from MedSegLensLib.segmenters.engine import best_device, check_device
     from MedSegLensLib.segmenters.training import TrainingConfig, train_segmenter
 
     check_folder(options.out)
-    check_device(options.device or "cpu")
+    device = options.device or best_device()
+    check_device(device)
     values = read_config(options.config)
     names = values.pop("cases", [])
     if options.steps:
@@ -71,7 +72,7 @@ def run_segmenter(options) -> Result:
     cases = read_cases(options.cases, names)
     out = output_folder(options.out)
     with progress_bar(options.json) as progress:
-        network, log = train_segmenter(cases, config, options.device or "cpu", progress)
+        network, log = train_segmenter(cases, config, device, progress)
     with atomic_path(out / SEGMENTER_FILE) as temporary:
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
     record = {"config": config.to_json(), "cases": names, "log": log}
@@ -107,7 +108,7 @@ def run_lens(options) -> Result:
     from MedSegLensLib.lenses.files import save_lens
     from MedSegLensLib.lenses.sampling import DEFAULT_SHARES, STRATA, TokenBuffer
     from MedSegLensLib.lenses.training import LensConfig, calibrate, train_lens
-    from MedSegLensLib.segmenters.engine import choose_engine
+    from MedSegLensLib.segmenters.engine import best_device, choose_engine
 
     check_folder(options.out)
     values = read_config(options.config)
@@ -116,8 +117,7 @@ def run_lens(options) -> Result:
     shares = {STRATA.index(k): v for k, v in values.pop("shares", {}).items()} or DEFAULT_SHARES
     if options.steps:
         values["steps"] = options.steps
-    if options.device:
-        values["device"] = options.device
+    values["device"] = options.device or values.get("device") or best_device()
     try:
         config = LensConfig(**values)
     except TypeError as problem:
@@ -126,7 +126,7 @@ def run_lens(options) -> Result:
     read_cases(options.cases, names[:1])  # a wrong folder is said before the work starts
     with progress_bar(options.json) as progress:
         shape = (len(spec.modalities), *((160, 160) if segmenter.spatial_dims == 2 else segmenter.patch_size))
-        engine, _ = choose_engine(network, shape, options.device)
+        engine, _ = choose_engine(network, shape, values["device"])
         prepared = engine.prepare(network, segmenter.spatial_dims)
 
         def chunks():

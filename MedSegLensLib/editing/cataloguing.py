@@ -7,6 +7,7 @@ import numpy as np
 from MedSegLensLib.cases.case import Case
 from MedSegLensLib.editing.harvest import token_values
 from MedSegLensLib.editing.session import Session
+from MedSegLensLib.errors import CaseError
 from MedSegLensLib.packs.pack import LensPack
 
 TISSUES = ("share_air", "share_brain", "share_ncr", "share_ed", "share_et")
@@ -15,11 +16,15 @@ TISSUES = ("share_air", "share_brain", "share_ncr", "share_ed", "share_et")
 def catalogue_rows(
     pack: LensPack, cases: Iterable[Case], progress: Callable[[str, float], None] | None = None
 ) -> list[dict]:
-    """One row per latent of every lens, for `packs.catalogue.catalogue_table`. Cases are labelled; one is in memory
-    at a time."""
+    """One row per latent of every lens, for `packs.catalogue.catalogue_table`. One case is in memory at a time.
+
+    Raises CaseError for a case without labels.
+    """
     totals: dict[str, dict[str, np.ndarray]] = {}
     engine = None
     for case in cases:
+        if case.labels is None:
+            raise CaseError(case.name, "has no labels to describe latents by.", "Add its segmentation, or leave it out.")
         session = Session(case, pack, engine=engine, progress=progress)
         engine = session.engine
         labels = session.conformed.labels(case.labels)

@@ -104,5 +104,7 @@ def _seconds(network: nn.Module, x: torch.Tensor) -> float:
             network(x)
             if x.is_cuda:
                 torch.cuda.synchronize()
+            elif x.is_mps:
+                torch.mps.synchronize()
             best = min(best, time.perf_counter() - started)
     return best
