@@ -152,7 +152,9 @@ class LatentRows:
         if colour not in self._icons:
             pixmap = qt.QPixmap(SWATCH, SWATCH)
             pixmap.fill(qt.QColor(*colour) if colour else qt.QColor(0, 0, 0, 0))
-            self._icons[colour] = qt.QIcon(pixmap)
+            icon = qt.QIcon(pixmap)
+            icon.addPixmap(pixmap, qt.QIcon.Selected)  # the selection's colour would dim it
+            self._icons[colour] = icon
         return self._icons[colour]
 
     def _check(self, row: int, name: str, on: bool) -> None:
