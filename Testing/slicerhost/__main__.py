@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [str(HERE.parent)] + [p for p in sys.path if Path(p).resolve() != HERE]  # its files are no modules alone
 
 
 def main(arguments: list[str] | None = None) -> int:
