@@ -688,6 +688,14 @@ class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
         self.setText(text)
 
 
+@host_widget
+class ctkMessageBox(QtWidgets.QMessageBox):
+    """A message box that can be asked not to show again; here it always shows."""
+
+    dontShowAgain, dontShowAgainVisible = stored(bool, "dontShowAgain", False), stored(bool, "dontShowVisible", False)
+    dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
+
+
 class CtkModule(types.ModuleType):
     """`import ctk`."""
 

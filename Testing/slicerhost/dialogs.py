@@ -38,11 +38,12 @@ class Answers:
 
 
 class Recorder:
-    """The dialogs of this process and their answers."""
+    """The dialogs of this process and their answers. interactive: a person sits here, show them."""
 
     def __init__(self):
         self.messages: list[Message] = []
         self.answers = Answers()
+        self.interactive = False
 
     def add(self, kind: str, text: str, title: str = "", details: str = "") -> None:
         self.messages.append(Message(kind, str(text), title or "", details or ""))
@@ -60,15 +61,30 @@ def _next(waiting: list, what: str, kind: str):
 
 def catch_waiting_dialogs():
     """Replace every Qt call that waits for the user. File dialogs return a string, as PythonQt's do."""
-    for name in ("getOpenFileName", "getSaveFileName", "getExistingDirectory"):
-        setattr(QtWidgets.QFileDialog, name, staticmethod(_file_dialog(name)))
-    QtWidgets.QFileDialog.getOpenFileNames = staticmethod(_file_dialog("getOpenFileNames"))
-    QtWidgets.QInputDialog.getText = staticmethod(lambda *a: _next(recorder.answers.texts, str(a[1:3]), "texts"))
+    for name in ("getOpenFileName", "getSaveFileName", "getExistingDirectory", "getOpenFileNames"):
+        _replace(QtWidgets.QFileDialog, name, _file_dialog(name), first_only=True)
+    _replace(QtWidgets.QInputDialog, "getText", lambda *a: _next(recorder.answers.texts, str(a[1:3]), "texts"), True)
     for kind in ("question", "warning", "information", "critical"):
-        setattr(QtWidgets.QMessageBox, kind, staticmethod(_message_box(kind)))
+        _replace(QtWidgets.QMessageBox, kind, _message_box(kind))
     for cls in (QtWidgets.QDialog, QtWidgets.QMessageBox, QtWidgets.QFileDialog, QtWidgets.QInputDialog):
-        cls.exec = cls.exec_ = _run_dialog
-    QtWidgets.QMenu.exec = QtWidgets.QMenu.exec_ = _run_menu
+        cls.exec = cls.exec_ = _or_really(cls.exec, _run_dialog)
+    QtWidgets.QMenu.exec = QtWidgets.QMenu.exec_ = _or_really(QtWidgets.QMenu.exec, _run_menu)
+
+
+def _replace(cls, name, recorded, first_only=False):
+    setattr(cls, name, staticmethod(_or_really(getattr(cls, name), recorded, first_only)))
+
+
+def _or_really(original, recorded, first_only=False):
+    """Qt's own call where a person sits before the window; PySide's pairs (path, filter) become their first part."""
+
+    def call(*arguments, **options):
+        if not recorder.interactive:
+            return recorded(*arguments, **options)
+        answer = original(*arguments, **options)
+        return answer[0] if first_only and isinstance(answer, tuple) else answer
+
+    return call
 
 
 def _file_dialog(name: str):

@@ -280,8 +280,10 @@ class Host:
 
         if slicer.app.platformName == "offscreen":
             raise RuntimeError("there is no display to show a window on: use screenshot()")
+        self._recorder.interactive = True
         self.window.show()
         slicer.app.exec_()
+        self._recorder.interactive = False
 
     def quit(self) -> None:
         """Unload the modules and close the window, as when Slicer ends."""
@@ -318,7 +320,11 @@ class Host:
     def _record_dialogs(self, util):
         import qt
 
+        show_message_box = util.messageBox
+
         def message_box(text, parent=None, **options):
+            if self._recorder.interactive:
+                return show_message_box(text, parent, **options)
             icon = options.get("icon")
             kinds = {1: "info", 2: "warning", 3: "error", 4: "confirm"}
             kind = kinds.get(int(icon) if icon is not None else 0, "message")
