@@ -24,7 +24,8 @@ def catalogue_rows(
     engine = None
     for case in cases:
         if case.labels is None:
-            raise CaseError(case.name, "has no labels to describe latents by.", "Add its segmentation, or leave it out.")
+            remedy = "Add its segmentation, or leave it out."
+            raise CaseError(case.name, "has no labels to describe latents by.", remedy)
         session = Session(case, pack, engine=engine, progress=progress)
         engine = session.engine
         labels = session.conformed.labels(case.labels)
