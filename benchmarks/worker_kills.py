@@ -25,8 +25,9 @@ import numpy as np
 
 MARKER = "MEDSEGLENS_KILLS"
 SHARED = "MEDSEGLENS_SHARED_MEMORY"
-LONGEST_PAUSE = 9.0
-"""Seconds between kills: from none to this, evenly. A start with a case takes some 5 to 10."""
+LONGEST_PAUSE = 2.0
+"""Between kills: from nothing to so many times as long as a start with a case takes here, evenly. So about half of the
+kills come before the worker is ready again, and half while it works or rests."""
 SECONDS = 600
 ROUND = (3.0, 0.0, 0.5, 2.0)
 """Strengths that the latents are given in turn."""
@@ -88,9 +89,10 @@ def host(options) -> dict:
     case = phantom(1, size=(80, 100, 40), spacing=(2.0, 2.0, 4.0))
     volumes = {modality: volume_of(image, modality) for modality, image in case.images.items()}
     client = WorkerClient()
-    killer, session = Killer(client, options.kills, options.seed), None
+    began = time.monotonic()
     try:
         session = client.open_case(volumes, case.name, options.pack).result(SECONDS)
+        killer = Killer(client, options.kills, options.seed, LONGEST_PAUSE * (time.monotonic() - began))
         opened = session.opened
         pack = PackReference(*(opened.pack[key] for key in ("name", "version", "hash")))
         rows = session.latents(opened.default_tap).result(SECONDS)[:6]
@@ -123,8 +125,8 @@ def host(options) -> dict:
                 trouble.append(str(problem))
             client.messages()
         seconds = time.monotonic() - started
-    finally:
         killer.stop()
+    finally:
         client.close()
     told = {"kills": killer.kills, "recipes_lost": lost, "edits": edits, "host_crashes": len(uncaught)}
     return told | {"seconds": round(seconds, 1), "pack": options.pack, "trouble": (trouble + uncaught)[:5]}
@@ -142,8 +144,9 @@ def shown(session, recipe) -> np.ndarray:
 class Killer:
     """Kills the worker at random moments, without warning, so many times."""
 
-    def __init__(self, client, kills: int, seed: int):
+    def __init__(self, client, kills: int, seed: int, longest_pause: float):
         self._client, self._wanted, self._random = client, kills, random.Random(seed)
+        self._longest_pause = longest_pause
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.kills = 0
@@ -159,7 +162,7 @@ class Killer:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self.done and not self._stopped.wait(self._random.uniform(0.0, LONGEST_PAUSE)):
+        while not self.done and not self._stopped.wait(self._random.uniform(0.0, self._longest_pause)):
             worker = self._client.worker_pid
             if worker is not None:
                 os.kill(worker, signal.SIGKILL if os.name != "nt" else signal.SIGTERM)

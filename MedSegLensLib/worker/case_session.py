@@ -18,8 +18,10 @@ from MedSegLensLib.worker.task import Task, run_task
 if TYPE_CHECKING:
     from MedSegLensLib.worker.client import WorkerClient
 
-ATTEMPTS = 8
+ATTEMPTS = 5
 """At one request of a local worker, before it is given up: one that kills the worker each time would do so for ever."""
+ATTEMPTS_TO_OPEN_AGAIN = 50
+"""Of a case that was open before: if the worker dies at that, then not of the case."""
 REMOTE_ATTEMPTS = 3
 
 
@@ -185,7 +187,8 @@ class CaseSession:
         return self._insist(task, ask)
 
     def _insist(self, task: Task, ask: Callable[[Connection], object]):
-        for attempt in range(1, ATTEMPTS + 1):
+        asked = opened_again = 0
+        while True:
             if task.cancelled:
                 raise Cancelled(task.what)
             connection = None
@@ -194,18 +197,25 @@ class CaseSession:
                 return ask(connection)
             except UnknownCase as problem:
                 self._open_on, last = 0, problem
+                asked += 1
             except Lost as problem:
                 last = problem
+                if self._engine is not None and self._open_on != self._client._generation:
+                    opened_again += 1
+                else:
+                    asked += 1
                 if connection is not None:
                     self._client._gone(connection)
-            if attempt == ATTEMPTS or (self._client._address is not None and attempt == REMOTE_ATTEMPTS):
+            if self._client._address is not None:
+                if asked + opened_again >= REMOTE_ATTEMPTS:
+                    raise last
+            elif asked >= ATTEMPTS or opened_again >= ATTEMPTS_TO_OPEN_AGAIN:
                 break
-        if self._client._address is not None:
-            raise last
         process = self._client._process
         raise WorkerError(
             task.what,
-            f"the worker stopped {ATTEMPTS} times while doing this ({process.fate if process else last.cause}).",
+            f"the worker stopped {asked + opened_again} times while doing this "
+            f"({process.fate if process else last.cause}).",
             "If memory is short, close other programs or choose a smaller pack; else report it with the worker's log.",
         )
 

@@ -97,7 +97,7 @@ class Desk:
         self._jobs: deque[Job] = deque()
         self._urgent: deque[Job] = deque()
         self._wake = threading.Condition()
-        self._working = False
+        self._working = True
         self._touched = time.monotonic()
         threading.Thread(target=self._work, name="computing", daemon=True).start()
 
@@ -125,6 +125,7 @@ class Desk:
 
     def _work(self) -> None:
         self._first()
+        self._working, self._touched = False, time.monotonic()
         while True:
             with self._wake:
                 while not (self._jobs or self._urgent):

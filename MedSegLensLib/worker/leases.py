@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from MedSegLensLib.worker.opened_case import OpenedCase
@@ -10,9 +11,11 @@ from MedSegLensLib.worker.ranking import Ranking
 
 @dataclass
 class Lease:
-    """One client: when it was last heard of, and its cases by the name it gave them."""
+    """One client: when it was last heard of, how many of its requests are being answered, and its cases by the name it
+    gave them."""
 
     seen: float = field(default_factory=time.monotonic)
+    active: int = 0
     cases: dict[str, tuple[OpenedCase, Ranking]] = field(default_factory=dict)
 
 
@@ -31,10 +34,28 @@ class Leases:
             lease.seen = time.monotonic()
             return lease
 
+    @contextmanager
+    def answering(self, client: str):
+        """A client that waits for an answer is there."""
+        lease = self.hear(client)
+        lease.active += 1
+        try:
+            yield
+        finally:
+            lease.active -= 1
+            lease.seen = time.monotonic()
+
+    @property
+    def active(self) -> bool:
+        """Whether any request is being answered."""
+        with self._lock:
+            return any(lease.active for lease in self._clients.values())
+
     def end_lost(self) -> bool:
         """Forget clients that were not heard of; whether there were clients and now is none."""
         with self._lock:
-            lost = [c for c, lease in self._clients.items() if time.monotonic() - lease.seen > self.seconds]
+            now = time.monotonic()
+            lost = [c for c, lease in self._clients.items() if not lease.active and now - lease.seen > self.seconds]
             for client in lost:
                 del self._clients[client]
             return bool(lost) and not self._clients

@@ -111,10 +111,10 @@ class Running:
         while True:
             time.sleep(WATCH_SECONDS)
             lost = self.server.leases.end_lost()
-            idle = self.server.desk.idle_seconds > self.settings.idle_seconds
+            resting = not self.server.leases.active and self.server.desk.idle_seconds > self.settings.idle_seconds
             if self.ends_alone and (lost or os.getppid() != parent):
                 self.end(CLIENT_LOST)
-            elif self.ends_alone and idle:
+            elif self.ends_alone and resting:
                 self.end(IDLE)
-            elif (lost or idle) and self.server.leases.cases:
+            elif (lost or resting) and self.server.leases.cases:
                 self.server.forget_cases()

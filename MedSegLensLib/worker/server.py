@@ -91,7 +91,8 @@ class Server:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-        await self._routes(scope, receive, send)
+            with self.leases.answering(Request(scope).headers[CLIENT_HEADER]):
+                await self._routes(scope, receive, send)
 
     def _refusal(self, request: Request) -> JSONResponse | None:
         shown = request.headers.get("authorization", "").encode()

@@ -66,12 +66,16 @@ def served(certificate):
 
 
 def run_serve(*arguments: str, key: str | None = KEY) -> tuple[int, str]:
-    environment = {k: v for k, v in os.environ.items() if k != "MEDSEGLENS_KEY"} | ({"MEDSEGLENS_KEY": key} if key else {})
-    told = subprocess.run(command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    environment = {k: v for k, v in os.environ.items() if k != "MEDSEGLENS_KEY"}
+    if key:
+        environment["MEDSEGLENS_KEY"] = key
+    told = subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
     return told.returncode, told.stderr
 
 
-def test_a_case_goes_the_whole_way_over_tls_and_gives_what_a_local_worker_gives(served, volumes, reference, pack, session):
+def test_a_case_goes_over_tls_and_gives_what_a_local_worker_gives(served, volumes, reference, pack, session):
     address, authority = served
     client = WorkerClient(address=address, key=KEY, tls_ca=authority)
     hello = client.start().result(SECONDS)
@@ -127,7 +131,10 @@ def test_something_else_that_answers_is_told_from_a_worker(status, words):
     server.shutdown()
 
 
-@pytest.mark.parametrize("address", ["http://example.org:80", "ftp://127.0.0.1:1", "https://127.0.0.1", "a b:1", "x:99999"])
+BAD_ADDRESSES = ["http://example.org:80", "ftp://127.0.0.1:1", "https://127.0.0.1", "a/b:1", "x:99999"]
+
+
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
 def test_addresses_that_are_none_or_not_safe_are_refused(address):
     with pytest.raises(UsageError):
         full_address(address)
@@ -139,7 +146,7 @@ def test_an_address_without_a_scheme_is_encrypted_beyond_this_machine():
 
 
 def test_serving_others_without_key_or_tls_is_refused(tmp_path, certificate):
-    assert run_serve(key=None) [0] == 2
+    assert run_serve(key=None)[0] == 2
     assert run_serve(key="short")[0] == 2
     code, told = run_serve("--host", "0.0.0.0")
     assert code == 2 and "without TLS" in told
@@ -159,7 +166,7 @@ def test_a_port_that_is_taken_is_said():
 
 
 PATHS = st.sampled_from(
-    ["/hello", "/heartbeat", "/cases", "/cases/x", "/cases/0123456789abcdef/edit", "/tasks/x/cancel", "/", "/docs", "/%00"]
+    ["/hello", "/heartbeat", "/cases", "/cases/x", "/cases/0123456789abcdef/edit", "/tasks/x/cancel", "/", "/%00"]
 )
 BODIES = st.binary(max_size=200) | st.builds(
     lambda fields: encode(Message("open", fields, {"t1n": np.zeros((2, 3, 4), np.int16)})),
