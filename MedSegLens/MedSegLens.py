@@ -154,17 +154,17 @@ class MedSegLensWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onImported(self):
         if self.panel is not None:
-            self.setParameterNode(self.logic.getParameterNode())
+            self.setParameterNode(self.logic.getParameterNode(), anew=True)
 
-    def setParameterNode(self, parameters):
-        """Show the work that a parameter node holds; None disconnects the panel from the scene."""
+    def setParameterNode(self, parameters, anew=False):
+        """Show the work that a parameter node holds; None disconnects the panel from the scene; anew: it was loaded."""
         if self.parameters is not None:
             for tag in self._guiTags:
                 self.parameters.disconnectGui(tag)
         self._guiTags = []
         self.parameters = parameters
         if parameters is not None:
-            self.review.attach(parameters)
+            self.review.attach(parameters, anew)
             self._guiTags = [parameters.connectGui(section.ui) for section in self.panel.sections]
             self.panel.attached()
 
@@ -199,7 +199,7 @@ class MedSegLensLogic(ScriptedLoadableModuleLogic):
         for modality in ("t1n", "t1c", "t2w", "t2f"):
             setattr(parameters, modality, volumes.get(modality))
         parameters.pack = str(pack)
-        self.review.attach(parameters)
+        self.review.attach(parameters, anew=True)
         return self.review.applyAndWait()
 
 

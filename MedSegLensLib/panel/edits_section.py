@@ -37,7 +37,6 @@ class EditsSection:
         self.ui.roiSelector.setMRMLScene(slicer.mrmlScene)
         self.ui.whereSegmentSelector.setMRMLScene(slicer.mrmlScene)
         readOnlyTable(self.ui.editsTable, [_("Latent"), _("Strength"), _("Where"), ""], stretch=2)
-        review.place = self.place
         self._connect()
         self._onWhere(0)
         self.update()
@@ -70,7 +69,10 @@ class EditsSection:
     # -- where new edits act ----------------------------------------------------------------------------------------
 
     def place(self) -> Where | None:
-        """Where the next edit acts; None is everywhere. Raises UsageError for a box or segment not chosen yet."""
+        """Where the next edit acts; None is everywhere. Raises UsageError for a box or segment not chosen yet.
+
+        The sliders of the latents show the strengths at this place.
+        """
         kind = self.ui.whereComboBox.currentIndex
         if kind == BOX:
             roi = self.ui.roiSelector.currentNode()

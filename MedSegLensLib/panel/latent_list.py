@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable
 
 from MedSegLensLib.worker.answers import LatentRow
 
+COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength", "pinned")
+"""Of the table, from the left."""
+
 ALL, EDITED, PINNED, SHOWN, NAMED, LOCAL = "all", "edited", "pinned", "shown", "named", "local"
 
 Predicate = Callable[[LatentRow], bool]

@@ -7,6 +7,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedSegLensLib.panel import latent_list
+from MedSegLensLib.panel.latent_list import COLUMNS
 from MedSegLensLib.panel.recipe_history import NEUTRAL, isEdited
 from MedSegLensLib.panel.tables import cell, readOnlyTable
 from MedSegLensLib.worker.answers import LatentRow
@@ -14,7 +15,6 @@ from MedSegLensLib.worker.answers import LatentRow
 if TYPE_CHECKING:
     from MedSegLensLib.panel.latents_section import LatentsSection
 
-COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength", "pinned")
 VISIBLE_ROWS = 7
 ROW_HEIGHT = 36
 """Of two lines, so that a long name is not cut off."""
@@ -143,7 +143,7 @@ class LatentRows:
         self._check(row, "pinned", self.section.isPinned(tap, number))
         slider = self._sliders[row]
         slider.blockSignals(True)
-        slider.value = min(review.strength(tap, number), STRONGEST)
+        slider.value = min(self.section.strength(tap, number), STRONGEST)
         slider.blockSignals(False)
         slider.enabled = review.isOpen
 
@@ -194,7 +194,7 @@ class LatentRows:
             self.section.togglePin(*self._keys[row])
 
     def _onDragged(self, row: int, value: float) -> None:
-        self.review.dragStrength(*self._keys[row], round(value, 3))
+        self.section.drag(*self._keys[row], round(value, 3))
 
     def _onReleased(self, row: int, value: float) -> None:
-        self.review.setStrength(*self._keys[row], round(value, 3))
+        self.section.release(*self._keys[row], round(value, 3))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from MedSegLensLib.errors import MedSegLensError
+from MedSegLensLib.editing.recipe import Where
+from MedSegLensLib.errors import MedSegLensError, UsageError
 from MedSegLensLib.panel import latent_list
-from MedSegLensLib.panel.latent_rows import COLUMNS, LatentRows
+from MedSegLensLib.panel.latent_list import COLUMNS
+from MedSegLensLib.panel.latent_rows import LatentRows
 from MedSegLensLib.panel.overlay_choice import keyOf
 from MedSegLensLib.panel.recipe_history import isEdited
 from MedSegLensLib.panel.regions_section import NAMES, regionText
@@ -32,10 +34,14 @@ SORTS = {"number": "latent", "name": "name", "active": "active", "influence": "i
 
 
 class LatentsSection:
-    """The table of latents and what orders it. `chosen` tells the selected latent: (tap, latent) or None."""
+    """The table of latents and what orders it.
+
+    chosen tells the selected latent, (tap, latent); place gives where a new edit acts, or raises UsageError.
+    """
 
     def __init__(self, review: "Review", loadUi: Callable):
         self.review = review
+        self.place: Callable[[], Where | None] = lambda: None
         self.widget = loadUi("Latents")
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.chosen = Signal()
@@ -260,6 +266,30 @@ class LatentsSection:
         self.review.parameters.latent = latent
         self.review.overlays.show(tap, latent)
         self.chosen.emit((tap, latent))
+
+    def strength(self, tap: str, latent: int) -> float:
+        """What the latent's slider shows: its strength where new edits act."""
+        try:
+            return self.review.strength(tap, latent, self.place())
+        except UsageError:  # no box or segment is chosen yet
+            return self.review.strength(tap, latent)
+
+    def drag(self, tap: str, latent: int, strength: float) -> None:
+        """The slider is being moved."""
+        try:
+            self.review.dragStrength(tap, latent, strength, self.place())
+        except UsageError:
+            return  # said when it is released
+
+    def release(self, tap: str, latent: int, strength: float) -> None:
+        """The slider was let go, or a strength typed."""
+        try:
+            place = self.place()
+        except UsageError as problem:
+            self.review.said.emit(str(problem), True)
+            self.refresh()
+            return
+        self.review.setStrength(tap, latent, strength, place)
 
     def step(self, by: int) -> None:
         """Select the next (1) or previous (-1) latent of the table."""

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from MedSegLensLib.packs.installed import list_packs
 from MedSegLensLib.panel.text_window import showText
+from MedSegLensLib.panel.worker_choice import WorkerDialog, keepWorker
 
 if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
@@ -26,6 +27,7 @@ class PackSection:
         self.ui.importPackButton.connect("clicked(bool)", self._onImport)
         self.ui.modelCardButton.connect("clicked(bool)", self._onModelCard)
         self.ui.doctorButton.connect("clicked(bool)", self._onDoctor)
+        self.ui.workerButton.connect("clicked(bool)", self._onWorker)
         review.workerChanged.connect(self.update)
         review.stateChanged.connect(self.update)
 
@@ -89,6 +91,12 @@ class PackSection:
     def _onModelCard(self, _checked=False) -> None:
         pack = self.review.chosenPack()
         showText(self.widget, _("Model card of {name}").format(name=pack["name"]), pack["model_card"], markdown=True)
+
+    def _onWorker(self, _checked=False) -> None:
+        choice = WorkerDialog(self.widget).ask()
+        if choice is not None:
+            keepWorker(choice)
+            self.review.changeWorker()
 
     def _onDoctor(self, _checked=False) -> None:
         """What `medseglens doctor` finds, by the interpreter that runs the worker."""

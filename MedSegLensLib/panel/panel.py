@@ -32,6 +32,7 @@ class Panel:
         self.details = DetailsSection(review, loadUi)
         self.batch = BatchSection(review, loadUi)
         self.latents.chosen.connect(self.details.choose)
+        self.latents.place = self.edits.place
         self.shortcuts = Shortcuts(self.latents, self.edits, review)
         self.latents.ui.keysLabel.text = self.shortcuts.text()
 

@@ -47,7 +47,6 @@ class Review:
         self.client = self.session = self.hello = self.parameters = None
         self.applying = self.starting = self.editing = None
         self.saved = SavedReview()
-        self.place: Callable[[], Where | None] = lambda: None
         self._drag = Throttle(self._preview)
         self._dragging = False
         self._previews = []
@@ -57,8 +56,14 @@ class Review:
 
     # -- the scene --------------------------------------------------------------------------------------------------
 
-    def attach(self, parameters) -> None:
-        """Take up the work that the scene's parameter node holds. Shows it; computes nothing."""
+    def attach(self, parameters, anew: bool = False) -> None:
+        """Take up the work that the scene's parameter node holds. Shows it; computes nothing.
+
+        A node that is taken up already (by another widget) is left as it is, unless `anew`: the scene was loaded.
+        """
+        if not anew and self.parameters is not None and self.parameters.parameterNode is parameters.parameterNode:
+            self._everythingChanged()
+            return
         self.leave()
         self.parameters = parameters
         owner = parameters.parameterNode
@@ -88,7 +93,7 @@ class Review:
         self._drag = Throttle(self._preview)
         if self.session is not None:
             self.session.close()
-        self.session = None
+        self.session = self.parameters = None
         self.history.start(None)
         self.saved = SavedReview()
         if self.starting is not None:
@@ -144,6 +149,22 @@ class Review:
             self.client = self.client or self._makeClient()
             self.starting = self.client.start()
             self._watchStart(self.starting)
+
+    def changeWorker(self) -> None:
+        """Go on with another worker: the one in use ends, what was done stays, Continue takes it up."""
+        if self.applying is not None:
+            self.applying.cancel()
+        self.watch.forgetAll()
+        self.applying = self.starting = self.editing = self.session = self.hello = None
+        if self.client is not None:
+            self.client.close()
+        self.client = None
+        try:
+            self.startWorker()
+        except MedSegLensError as problem:
+            self._say(problem)
+        self.workerChanged.emit()
+        self._everythingChanged()
 
     def _watchStart(self, task) -> None:
         self.watch.add(task, self._started, self._startFailed)
@@ -267,30 +288,22 @@ class Review:
 
     # -- edits ------------------------------------------------------------------------------------------------------
 
-    def strength(self, tap: str, latent: int) -> float:
-        """The strength of a latent at the place where new edits act."""
-        try:
-            return strengthOf(self.history.recipe, tap, latent, self.place())
-        except UsageError:
-            return strengthOf(self.history.recipe, tap, latent)
+    def strength(self, tap: str, latent: int, where: Where | None = None) -> float:
+        """The strength of a latent at a place."""
+        return strengthOf(self.history.recipe, tap, latent, where)
 
-    def dragStrength(self, tap: str, latent: int, strength: float) -> None:
+    def dragStrength(self, tap: str, latent: int, strength: float, where: Where | None = None) -> None:
         """The slider moves: the slice under the eye follows; nothing is kept."""
-        if self.session is None:
-            return
-        try:
-            where = self.place()
-        except UsageError:
-            return  # said on release
-        self._dragging = True
-        self._drag.give(withStrength(self.history.recipe, tap, latent, strength, where))
+        if self.session is not None:
+            self._dragging = True
+            self._drag.give(withStrength(self.history.recipe, tap, latent, strength, where))
 
-    def setStrength(self, tap: str, latent: int, strength: float) -> None:
+    def setStrength(self, tap: str, latent: int, strength: float, where: Where | None = None) -> None:
         """The slider was released, or a number typed: an edit."""
         self._endDrag()
         try:
             self._requireOpen()
-            self.change(withStrength(self.history.recipe, tap, latent, strength, self.place()))
+            self.change(withStrength(self.history.recipe, tap, latent, strength, where))
         except MedSegLensError as problem:
             self._say(problem)
             self.recipeChanged.emit()  # the slider goes back to what is so

@@ -2,6 +2,7 @@
 
 from MedSegLensLib.panel.doctor_run import workerPython
 from MedSegLensLib.panel.review import Review
+from MedSegLensLib.panel.worker_choice import chosenWorker
 
 _review: Review | None = None
 _users = 0
@@ -28,4 +29,7 @@ def releaseReview() -> None:
 def _makeClient():
     from MedSegLensLib.worker.client import WorkerClient
 
+    choice = chosenWorker()
+    if choice.address:
+        return WorkerClient(address=choice.address, key=choice.key or None, tls_ca=choice.authority or None)
     return WorkerClient(python=workerPython())

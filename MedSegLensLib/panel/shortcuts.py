@@ -56,7 +56,7 @@ class Shortcuts:
 
     def _setStrength(self, strength: float) -> None:
         if self._latents.current is not None:
-            self._review.setStrength(*self._latents.current, strength)
+            self._latents.release(*self._latents.current, strength)
 
     def _hold(self) -> None:
         self._held.start(HOLD_MS if self._holding else HOLD_FIRST_MS)
