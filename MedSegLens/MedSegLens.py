@@ -178,16 +178,15 @@ class MedSegLensLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        from MedSegLensLib.panel.shared_review import takeReview
+        from MedSegLensLib.panel import shared_review
 
-        self.review = takeReview()
+        self._shared = shared_review  # kept: after a reload there is another module of this name
+        self.review = shared_review.takeReview()
 
     def release(self):
         """Let go of the review; with its last user the worker ends."""
-        from MedSegLensLib.panel.shared_review import releaseReview
-
         if self.review is not None:
-            releaseReview()
+            self._shared.releaseReview()
         self.review = None
 
     def getParameterNode(self):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -11,6 +12,9 @@ from MedSegLensLib.panel.tables import cell, fitRows, readOnlyTable
 
 if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
+
+SURFACE_MS = 1500
+"""After the last edit, until surfaces in 3D are made anew."""
 
 NAMES = {
     "WT": "Whole tumour",
@@ -39,6 +43,11 @@ class RegionsSection:
         self.ui.probabilityCheckBox.connect("toggled(bool)", self._onProbability)
         self.ui.probabilityRegionComboBox.connect("currentIndexChanged(int)", self._onProbability)
         self.ui.surfaceCheckBox.connect("toggled(bool)", self._onSurface)
+        self._later = qt.QTimer()  # surfaces take seconds: once the reader pauses
+        self._later.setSingleShot(True)
+        self._later.setInterval(SURFACE_MS)
+        self._later.connect("timeout()", self._refreshSurface)
+        review.edited.connect(self._onEdited)
         review.regionsChanged.connect(self.update)
         review.opened.connect(self._onOpened)
         self.update()
@@ -78,6 +87,14 @@ class RegionsSection:
     def _onProbability(self, _value=None) -> None:
         region = list(NAMES)[self.ui.probabilityRegionComboBox.currentIndex]
         self.review.overlays.showProbability(region if self.ui.probabilityCheckBox.checked else None)
+
+    def _onEdited(self, _edited) -> None:
+        if self.ui.surfaceCheckBox.checked:
+            self._later.start()
+
+    def _refreshSurface(self) -> None:
+        if self.ui.surfaceCheckBox.checked and self.review.result.node is not None and self.review.result.surface_stale:
+            self._onSurface(True)
 
     def _onSurface(self, on: bool) -> None:
         try:

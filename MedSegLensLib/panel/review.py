@@ -186,7 +186,8 @@ class Review:
     def chosenPack(self) -> dict | None:
         """What the worker says of the pack that is chosen; None before it has started or for a path it has not seen."""
         wanted = self.parameters.pack
-        return next((p for p in self.packs() if wanted in (p["name"], str(p["path"]))), None)
+        opened = [dict(self.session.opened.pack, error=None)] if self.session is not None else []
+        return next((p for p in [*self.packs(), *opened] if wanted in (p["name"], str(p["path"]))), None)
 
     # -- apply ------------------------------------------------------------------------------------------------------
 
@@ -266,15 +267,25 @@ class Review:
         volumes, pack = dict(opened.regions_ml), dict(opened.pack)
         self.saved = SavedReview(volumes, dict(volumes), opened.dice, opened.dice, list(opened.notes), pack=pack)
         reference = PackReference(opened.pack["name"], opened.pack["version"], opened.pack["hash"])
-        recipe = self.history.recipe
-        if recipe is None or recipe.pack.hash != reference.hash:
-            self.history.start(emptyRecipe(reference))
+        self._takeUpRecipe(reference)
         self._keep()
         self._everythingChanged()
         for note in opened.notes:
             self.said.emit(note, False)
         if self.history.recipe.edits:
             self._edit()
+
+    def _takeUpRecipe(self, pack: PackReference) -> None:
+        """Go on with the edits that are there, unless they are for another pack than the one that was opened."""
+        recipe = self.history.recipe
+        if recipe is not None and recipe.pack.hash == pack.hash:
+            return
+        if recipe is None or not recipe.edits:
+            self.history.start(emptyRecipe(pack))
+            return
+        self.history.change(emptyRecipe(pack))
+        line = _("The {count} edits are for the pack {pack} and are not applied; Undo brings them back to be saved.")
+        self.said.emit(line.format(count=len(recipe.edits), pack=recipe.pack), True)
 
     def recipeIsForAnotherPack(self) -> bool:
         """Whether edits are there that mean nothing in the pack that is chosen now."""
@@ -377,6 +388,7 @@ class Review:
         self.preview.end()
         self.saved.after, self.saved.diceAfter = dict(edited.regions_ml), edited.dice
         self._keep()
+        self.overlays.refreshProbability()
         self.stateChanged.emit()
         self.regionsChanged.emit()
         self.edited.emit(edited)

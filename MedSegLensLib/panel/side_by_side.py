@@ -20,7 +20,7 @@ class SideBySide:
     def show(self, on: bool) -> None:
         """Compare side by side, or end it. Where the layout is not Slicer's own any more it is left as it is."""
         manager = slicer.app.layoutManager()
-        if on == (self._before is not None) or self._review.result.node is None:
+        if on == (self._before is not None) or (on and self._review.result.node is None):
             return
         if on:
             right = manager.sliceWidget(RIGHT).mrmlSliceNode()
@@ -38,7 +38,8 @@ class SideBySide:
             self._link(False)
             manager.sliceWidget(RIGHT).mrmlSliceNode().SetOrientation(orientation)
             manager.setLayout(layout)
-            self._review.result.show("edited")
+            if self._review.result.node is not None:
+                self._review.result.show("edited")
 
     def _link(self, on: bool) -> None:
         for name in (LEFT, RIGHT):
