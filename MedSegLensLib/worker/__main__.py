@@ -44,7 +44,7 @@ def main() -> int:
             from MedSegLensLib.worker.server import Settings
 
             shared = SharedFolder(Path(told["shared"]), "w")
-            limits = {name: told[name] for name in ("device", "memory_gb", "idle_seconds", "lease_seconds")}
+            limits = {name: told[name] for name in ("device", "memory_gb", "idle_seconds", "lease_seconds", "warm")}
             running = Running(Settings(told["key"], shared, **limits), ends_alone=True)
             bound = bound_socket("127.0.0.1", 0)
         except MedSegLensError as problem:

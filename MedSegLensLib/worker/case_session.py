@@ -193,6 +193,8 @@ class CaseSession:
                 raise Cancelled(task.what)
             connection = None
             try:
+                if not self._client._there:
+                    task._say("starting the worker", 0.0)
                 connection = self._client._reach()
                 return ask(connection)
             except UnknownCase as problem:
@@ -242,6 +244,7 @@ class CaseSession:
                     task._say(str(said.fields["stage"]), float(said.fields["share"]))
 
             _tell_when_cancelled(task, connection, number)
+            task._say("waiting for the worker", 0.0)  # which may still import what a network needs
             said = connection.ask("POST", "/cases", Message("open", fields, arrays), number, heard)
             engine = said.fields.pop("engine_fields")
             opened = _opened(said)

@@ -200,6 +200,11 @@ class WorkerClient:
 
     # -- the worker ---------------------------------------------------------------------------------------------------
 
+    @property
+    def _there(self) -> bool:
+        """Whether a worker is ready, as far as is known."""
+        return self._connection is not None and (self._process is None or self._process.alive)
+
     def _reach(self) -> Connection:
         """The way to a running worker, started where there is none. Raises WorkerError."""
         with self._starting:
@@ -209,7 +214,7 @@ class WorkerClient:
                 if self._connection is None:
                     connection = Connection(self._address, _plain(self._key), self.name, None, self._tls_ca)
                     self._welcome(connection)
-            elif self._process is None or self._connection is None or not self._process.alive:
+            elif not self._there:
                 self._start_process()
             return self._connection
 
@@ -222,7 +227,8 @@ class WorkerClient:
         shared = self._shared_folder()
         shared.remove_of("w")
         key = secrets.token_hex(32)
-        settings = {"key": key, "shared": str(shared.path), **self._limits}
+        # A worker that is started again has a case to open at once, and imports what that one needs and no more.
+        settings = {"key": key, "shared": str(shared.path), "warm": before is None, **self._limits}
         self._process = WorkerProcess(self._python, self._environment, settings)
         if self._closed.is_set():
             self._process.kill()

@@ -92,7 +92,7 @@ class Job:
 class Desk:
     """The computing thread. `first` is what it does before any job."""
 
-    def __init__(self, first: Callable[[], None] = lambda: None):
+    def __init__(self, first: Callable[[], None] | None = None):
         self._first = first
         self._jobs: deque[Job] = deque()
         self._urgent: deque[Job] = deque()
@@ -124,7 +124,8 @@ class Desk:
             self._urgent.popleft().run()
 
     def _work(self) -> None:
-        self._first()
+        if self._first:
+            self._first()
         self._working, self._touched = False, time.monotonic()
         while True:
             with self._wake:

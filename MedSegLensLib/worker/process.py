@@ -27,7 +27,7 @@ INSTALL = "Install MedSegLens's dependencies into this Python (the panel's docto
 class WorkerProcess:
     """A running worker. port: where it listens on loopback, once it is ready.
 
-    settings: what is written to its standard input: key, shared, device, memory_gb, idle_seconds, lease_seconds.
+    settings: what is written to its standard input: key, shared, warm, device, memory_gb, idle_seconds, lease_seconds.
     Raises WorkerError where it cannot be started. `wait_until_ready` before anything else.
     """
 

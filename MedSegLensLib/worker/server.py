@@ -52,7 +52,8 @@ LONGEST_NAME = 100
 class Settings:
     """key: what clients must show. shared: the client's folder of shared memory, None for remote clients.
 
-    idle_seconds: without work; lease_seconds: without a sign of life of a client.
+    idle_seconds: without work; lease_seconds: without a sign of life of a client. warm: whether to import ahead what a
+    case will need; not for a worker that is asked at once.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Settings:
     memory_gb: float | None = None
     idle_seconds: float = 1800.0
     lease_seconds: float = 120.0
+    warm: bool = True
 
 
 class Server:
@@ -73,7 +75,7 @@ class Server:
         self.settings = settings
         self.device, self.device_line = choose_device(settings.device)
         self.ceiling = Ceiling(settings.memory_gb)
-        self.leases, self.desk = Leases(settings.lease_seconds), Desk(warm_up)
+        self.leases, self.desk = Leases(settings.lease_seconds), Desk(warm_up if settings.warm else None)
         self._tasks: dict[str, Job] = {}
         self._routes = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         self._routes.add_api_route("/hello", self._hello, methods=["GET"])

@@ -16,7 +16,7 @@ from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe  # noqa: E4
 from MedSegLensLib.worker import segments  # noqa: E402
 from MedSegLensLib.worker.client import Volume, WorkerClient  # noqa: E402
 
-SECONDS = 120
+SECONDS = 400
 """More than anything takes here, on the busiest machine."""
 
 

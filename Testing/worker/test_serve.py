@@ -166,16 +166,16 @@ def test_a_port_that_is_taken_is_said():
 
 
 PATHS = st.sampled_from(
-    ["/hello", "/heartbeat", "/cases", "/cases/x", "/cases/0123456789abcdef/edit", "/tasks/x/cancel", "/", "/%00"]
+    ["/heartbeat", "/cases", "/cases/x", "/cases/0123456789abcdef/edit", "/tasks/x/cancel", "/", "/%00"]
 )
 BODIES = st.binary(max_size=200) | st.builds(
     lambda fields: encode(Message("open", fields, {"t1n": np.zeros((2, 3, 4), np.int16)})),
-    st.dictionaries(st.sampled_from(["case", "name", "pack", "volumes"]), st.text(max_size=9) | st.lists(st.integers())),
+    st.dictionaries(st.sampled_from(["case", "name", "volumes"]), st.text(max_size=9) | st.lists(st.integers())),
 )
 
 
 @given(method=st.sampled_from(["GET", "POST", "DELETE", "PUT"]), path=PATHS, body=BODIES, keyed=st.booleans())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_request_brings_the_worker_down_or_gets_by_without_the_key(client, method, path, body, keyed):
     client.start().result(SECONDS)
     own = client._connection
@@ -185,7 +185,7 @@ def test_no_request_brings_the_worker_down_or_gets_by_without_the_key(client, me
     answer = httpx.request(method, own.address + path, content=body, headers=headers, timeout=SECONDS, trust_env=False)
     assert answer.status_code < 500
     assert keyed or answer.status_code == 401
-    assert own.hello().protocol == PROTOCOL
+    assert "memory_gb" in own.heartbeat()
 
 
 def test_a_client_that_falls_silent_loses_its_cases_and_can_come_back(certificate, volumes, pack, monkeypatch):
