@@ -130,6 +130,6 @@ def histogramPixmap(histogram: dict):
     painter.drawText(10, bottom + 13, f"{float(edges[0]):.2g}" if len(edges) else "0")
     last = f"{float(edges[-1]):.2g}" if len(edges) else ""
     painter.drawText(WIDTH - 12 - 7 * len(last), bottom + 13, last)
-    painter.drawText(10, HEIGHT - 5, _("activation where it fires (bars: number of places, square-root scale)"))
+    painter.drawText(10, HEIGHT - 5, _("activation; bars: number of places, square-root scale"))
     painter.end()
     return pixmap

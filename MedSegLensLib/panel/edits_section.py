@@ -14,6 +14,7 @@ from MedSegLensLib.panel.recipe_history import withoutEdit
 from MedSegLensLib.panel.side_by_side import SideBySide
 from MedSegLensLib.panel.tables import cell, fitRows, readOnlyTable
 from MedSegLensLib.scene import views, where
+from MedSegLensLib.scene.change import CHANGES
 
 if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
@@ -58,10 +59,12 @@ class EditsSection:
         ui.originalButton.connect("toggled(bool)", review.showOriginal)
         ui.holdButton.connect("pressed()", lambda: review.showOriginal(True))
         ui.holdButton.connect("released()", lambda: review.showOriginal(self.ui.originalButton.checked))
-        ui.differenceButton.connect("toggled(bool)", review.showDifference)
+        ui.differenceButton.connect("toggled(bool)", self._onDifference)
         ui.sideBySideButton.connect("toggled(bool)", self._sideBySide.show)
         ui.saveRecipeButton.connect("clicked(bool)", self._onSave)
         ui.loadRecipeButton.connect("clicked(bool)", self._onLoad)
+        legend = (f'<span style="color: rgb{colour}">■</span> {name}' for name, colour in CHANGES.values())
+        ui.differenceLegend.text = "&nbsp;&nbsp; ".join(legend)
         review.recipeChanged.connect(self.update)
         review.stateChanged.connect(self.update)
         review.opened.connect(self._onOpened)
@@ -102,11 +105,17 @@ class EditsSection:
         if kind == BOX and self.ui.roiSelector.currentNode() is None and self.review.result.node is not None:
             roi = where.roi_around(views.crosshair_ras(), owner=self.review.parameters.parameterNode)
             self.ui.roiSelector.setCurrentNode(roi)
+        if kind == SEGMENT and self.review.result.node is not None:
+            self.ui.whereSegmentSelector.setCurrentNode(self.review.result.node)
         self._onPlace()
 
     def _onPlace(self, *_values) -> None:
         if self.review.parameters is not None:
             self.review.recipeChanged.emit()  # the sliders show the strengths at this place
+
+    def _onDifference(self, on: bool) -> None:
+        self.ui.differenceLegend.visible = on
+        self.review.showDifference(on)
 
     def _onOpened(self) -> None:
         for button in (self.ui.originalButton, self.ui.differenceButton, self.ui.sideBySideButton):

@@ -122,5 +122,6 @@ def _percent(before: float, after: float) -> str:
 def _dice(dice: dict | None, region: str) -> str:
     if dice is None:
         return ""
-    value = dice.get(region)
-    return _("absent") if value is None else f"{value:.3f}"
+    if region not in dice:
+        return "–"  # measured for WT, TC and ET
+    return _("absent") if dice[region] is None else f"{dice[region]:.3f}"

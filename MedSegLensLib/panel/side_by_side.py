@@ -28,9 +28,12 @@ class SideBySide:
             manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
             self._link(True)
             left = manager.sliceWidget(LEFT).mrmlSliceNode()
+            offset = left.GetSliceOffset()
             right.SetOrientation(left.GetOrientation())
-            right.SetSliceOffset(left.GetSliceOffset())
-            right.SetFieldOfView(*left.GetFieldOfView())
+            slicer.app.processEvents()  # the views have their new sizes only then
+            for name in (LEFT, RIGHT):
+                manager.sliceWidget(name).sliceLogic().FitSliceToBackground()
+                manager.sliceWidget(name).mrmlSliceNode().SetSliceOffset(offset)
             self._review.result.show_side_by_side(edited_views=[right.GetID()], original_views=[left.GetID()])
         else:
             layout, orientation = self._before

@@ -198,12 +198,10 @@ class ctkDoubleSpinBox(_Number, QtWidgets.QWidget):
 
 def _show_spin_box(spin, number):
     blocked = spin.blockSignals(True)
-    spin.setDecimals(int(number._decimals))
-    spin.setRange(number._minimum, number._maximum)
-    spin.setSingleStep(number._singleStep)
-    spin.setPrefix(number._prefix)
-    spin.setSuffix(number._suffix)
-    spin.setValue(number._value)
+    for name in ("decimals", "minimum", "maximum", "singleStep", "prefix", "suffix", "value"):
+        new = getattr(number, f"_{name}")
+        if getattr(spin, name) != new:  # else it would rewrite the text that the user is typing; CTK's does not
+            setattr(spin, name, new)
     spin.blockSignals(blocked)
 
 
