@@ -1,12 +1,15 @@
 """The case: one patient's co-registered volumes at one time point, and what its labels mean."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from MedSegLensLib.cases.grid import settle_direction
 from MedSegLensLib.errors import CaseError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 """BraTS 2023 names, in the order of every table, channel list and dictionary of this project."""
@@ -37,8 +40,8 @@ class Case:
     """
 
     name: str
-    images: dict[str, sitk.Image]
-    labels: sitk.Image | None = None
+    images: "dict[str, sitk.Image]"
+    labels: "sitk.Image | None" = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -60,7 +63,7 @@ class Case:
                 )
 
     @property
-    def reference(self) -> sitk.Image:
+    def reference(self) -> "sitk.Image":
         """The first volume: its grid is the case's own grid."""
         return next(iter(self.images.values()))
 

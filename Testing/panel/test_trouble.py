@@ -11,7 +11,6 @@ import slicer
 from conftest import SMALL
 
 from MedSegLensLib.errors import WorkerError
-from MedSegLensLib.panel import study_files
 from MedSegLensLib.worker.task import Task
 
 
@@ -28,6 +27,12 @@ def apply(host, panel, idle):  # noqa: F811
         idle(120)
 
     return press
+
+
+def load_phantom(panel, **arguments) -> None:
+    from MedSegLensLib.panel import study_files  # needs the host that the fixtures start
+
+    panel.study._load(lambda: study_files.addPhantom(1, **arguments))
 
 
 def usable(panel) -> bool:
@@ -72,7 +77,7 @@ def test_flipped_oblique_and_thick_studies_are_segmented_where_they_lie(widget, 
         "thick": (1, 0, 0, 0, 1, 0, 0, 0, 1),
     }[how]
     arguments = {"size": (48, 60, 28), "spacing": (3.5, 3.5, 5.0)} if how == "thick" else SMALL
-    panel.study._load(lambda: study_files.addPhantom(1, direction=direction, **arguments))
+    load_phantom(panel, direction=direction, **arguments)
     if how == "thick":
         assert "5 mm" in panel.study.ui.studyNotes.text
     widget.parameters.pack = str(tiny_pack)
@@ -114,7 +119,7 @@ def test_the_scene_closed_while_segmenting(host, widget, panel, phantom_in_scene
     assert widget.review.result.node is None
     assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert usable(panel)
-    panel.study._load(lambda: study_files.addPhantom(1, **SMALL))
+    load_phantom(panel, **SMALL)
     widget.parameters.pack = str(tiny_pack)
     apply()
     assert widget.review.isOpen, said()
