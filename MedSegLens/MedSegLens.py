@@ -10,11 +10,7 @@ from typing import Annotated
 
 import qt
 import slicer
-from slicer import (
-    vtkMRMLDisplayableNode,
-    vtkMRMLMarkupsROINode,
-    vtkMRMLScalarVolumeNode,
-)
+from slicer import vtkMRMLDisplayableNode, vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -36,8 +32,6 @@ POLL_MS = 25
 
 
 class MedSegLens(ScriptedLoadableModule):
-    """What Slicer lists."""
-
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("MedSegLens")
@@ -91,7 +85,6 @@ class MedSegLensWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.parameters = self.panel = self.review = None
-        self._guiTags = []
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -100,9 +93,7 @@ class MedSegLensWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = MedSegLensLogic()
         self.review = self.logic.review
         self.panel = Panel(self.review, lambda name: slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui")))
-        for section in self.panel.sections:
-            self.layout.addWidget(section.widget)
-        self.layout.addStretch(1)
+        self.panel.layOut(self.layout)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -158,15 +149,11 @@ class MedSegLensWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setParameterNode(self, parameters, anew=False):
         """Show the work that a parameter node holds; None disconnects the panel from the scene; anew: it was loaded."""
-        if self.parameters is not None:
-            for tag in self._guiTags:
-                self.parameters.disconnectGui(tag)
-        self._guiTags = []
+        self.panel.disconnectFrom(self.parameters)
         self.parameters = parameters
         if parameters is not None:
             self.review.attach(parameters, anew)
-            self._guiTags = [parameters.connectGui(section.ui) for section in self.panel.sections]
-            self.panel.attached()
+            self.panel.connectTo(parameters)
 
 
 class MedSegLensLogic(ScriptedLoadableModuleLogic):

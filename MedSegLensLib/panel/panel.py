@@ -23,6 +23,7 @@ class Panel:
 
     def __init__(self, review: "Review", loadUi: Callable):
         self.review = review
+        self._guiTags: list = []
         self.study = StudySection(review, loadUi)
         self.pack = PackSection(review, loadUi)
         self.apply = ApplySection(review, loadUi)
@@ -42,10 +43,24 @@ class Panel:
             self.study, self.pack, self.apply, self.regions, self.latents, self.edits, self.details, self.batch,
         )  # fmt: skip
 
-    def attached(self) -> None:
-        """The review has taken up a scene: volumes that are there are recognised."""
+    def layOut(self, layout) -> None:
+        """Put the sections below each other."""
+        for section in self.sections:
+            layout.addWidget(section.widget)
+        layout.addStretch(1)
+
+    def connectTo(self, parameters) -> None:
+        """The review has taken up a parameter node: widgets show its fields and write them, volumes are recognised."""
+        self._guiTags = [parameters.connectGui(section.ui) for section in self.sections]
         self.study.guess(onlyWhenEmpty=True)
         self.pack.update()
+
+    def disconnectFrom(self, parameters) -> None:
+        """Widgets no longer show or write this parameter node; None is no node."""
+        if parameters is not None:
+            for tag in self._guiTags:
+                parameters.disconnectGui(tag)
+        self._guiTags = []
 
     def enter(self, window) -> None:
         """The module comes into view. The worker starts while the reader is still choosing, if it can."""
