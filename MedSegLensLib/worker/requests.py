@@ -26,7 +26,7 @@ class _Request(BaseModel):
 
 
 class VolumeFields(_Request):
-    modality: Literal["reference", *MODALITIES]
+    modality: Name  # 'reference' for the labels; another is refused by name when the case is put together
     array: Name
     ijk_to_ras: Affine
     name: Name

@@ -19,7 +19,7 @@ DIRECTIONS = {
     "oblique": OBLIQUE,
 }
 # None of them puts a voxel just between two others, where rounding errors decide.
-SPACINGS = {"own": (None, None, None), "finer": (2.87, 2.87, None), "coarser": (5.23, 5.23, 6.11)}
+SPACINGS = {"own": (None, None, None), "finer": (2.8317, 2.8317, None), "coarser": (5.2271, 5.2271, 6.1139)}
 
 
 @pytest.fixture(scope="module", params=[(d, s) for d in DIRECTIONS for s in SPACINGS], ids="-".join)
