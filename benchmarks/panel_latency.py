@@ -110,12 +110,20 @@ def dragging(driver: Driver, row: int) -> dict:
 
 
 def switching_overlays(driver: Driver) -> dict:
-    """From a click on another latent to its activation drawn in the three slice views, against one redraw of them."""
+    """From a click on another latent to its activation drawn in the three slice views, against one redraw of them: the
+    same views with an overlay, moved to the neighbouring slice (drawn again without a change they are only copied)."""
+    import slicer
+
+    nodes = [slicer.app.layoutManager().sliceWidget(n).mrmlSliceNode() for n in ("Red", "Yellow", "Green")]
+    driver.panel.latents.ui.latentsTable.selectRow(0)
+    driver.idle()
     redraws = []
-    for _ in range(REPEATS):
+    for n in range(2 * REPEATS):
+        before = _draws(driver)
         started = time.perf_counter()
-        for view in _views(driver):
-            view.forceRender()
+        for node in nodes:
+            node.SetSliceOffset(node.GetSliceOffset() + (1 if n % 2 else -1))
+        driver.host.wait(lambda before=before: all(now > was for now, was in zip(_draws(driver), before, strict=True)))
         redraws.append(time.perf_counter() - started)
     switches = []
     table = driver.panel.latents.ui.latentsTable

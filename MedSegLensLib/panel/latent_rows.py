@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from MedSegLensLib.panel import latent_list
 from MedSegLensLib.panel.latent_list import COLUMNS
+from MedSegLensLib.panel.overlay_choice import keyOf
 from MedSegLensLib.panel.recipe_history import NEUTRAL, isEdited
 from MedSegLensLib.panel.tables import cell, readOnlyTable
 from MedSegLensLib.worker.answers import LatentRow
@@ -45,6 +46,7 @@ class LatentRows:
         self._keys: list[tuple[str, int]] = []
         self._sliders: list = []
         self._icons: dict = {}
+        self._swatches: dict = {}
         self._filling = False
         self._filter = WheelToTable(table)
         self._filter.visible = False
@@ -77,6 +79,8 @@ class LatentRows:
         self._keys = [(r.tap, r.latent) for r in rows]
         for row, latent in enumerate(rows):
             self._write(row, latent)
+        self.mark()
+        self._filling = True
         table.clearSelection()
         if selected in self._keys:
             table.selectRow(self._keys.index(selected))
@@ -137,15 +141,26 @@ class LatentRows:
             font.setBold(edited)
             item.setFont(font)
         table.item(row, COLUMNS.index("name")).setToolTip(latent.name or _("The catalogue has no name for it."))
-        swatch = review.overlays.swatch(tap, number)
-        table.item(row, COLUMNS.index("shown")).setIcon(self._icon(swatch))
-        self._check(row, "shown", swatch is not None)
         self._check(row, "pinned", self.section.isPinned(tap, number))
         slider = self._sliders[row]
         slider.blockSignals(True)
         slider.value = min(self.section.strength(tap, number), STRONGEST)
         slider.blockSignals(False)
         slider.enabled = review.isOpen
+
+    def mark(self) -> None:
+        """Show anew which latents have an overlay, and in which colour; nothing else is written."""
+        self._filling = True
+        swatches = self.review.overlays.swatches()
+        for row, key in enumerate(self._keys):
+            self._mark(row, swatches.get(keyOf(*key)))
+        self._filling = False
+
+    def _mark(self, row: int, swatch: tuple[int, int, int] | None) -> None:
+        self._check(row, "shown", swatch is not None)
+        if self._swatches.get(row, "none yet") != swatch:  # setting an icon takes a millisecond
+            self._swatches[row] = swatch
+            self.table.item(row, COLUMNS.index("shown")).setIcon(self._icon(swatch))
 
     def _icon(self, colour: tuple[int, int, int] | None):
         """A square of a colour, which stays visible in a selected row; without one, nothing."""

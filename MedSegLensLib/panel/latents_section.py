@@ -86,7 +86,7 @@ class LatentsSection:
         ui.thresholdSlider.connect("valueChanged(double)", self._onDisplay)
         review.opened.connect(self._onOpened)
         review.recipeChanged.connect(self.refresh)
-        review.overlaysChanged.connect(self.refresh)
+        review.overlaysChanged.connect(self._onOverlays)
         review.stateChanged.connect(self._enable)
 
     # -- what is listed ---------------------------------------------------------------------------------------------
@@ -229,6 +229,12 @@ class LatentsSection:
         else:
             text = _("Apply lists the latents of the case.") if not self.review.isOpen else ""
         self.ui.latentsCount.text = text
+
+    def _onOverlays(self) -> None:
+        if self._filters[max(self.ui.filterComboBox.currentIndex, 0)] == latent_list.SHOWN:
+            self.refresh()
+        else:
+            self.table.mark()
 
     def _onFilter(self, _value=None) -> None:
         self._count = PAGE

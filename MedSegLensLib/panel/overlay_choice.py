@@ -37,10 +37,9 @@ class OverlayChoice:
         """The slot in which a latent is shown, or None."""
         return self._shown().get(keyOf(tap, latent))
 
-    def swatch(self, tap: str, latent: int) -> tuple[int, int, int] | None:
-        """RGB 0-255 of the overlay of a latent; None where it is not shown."""
-        slot = self.slotOf(tap, latent)
-        return None if slot is None else colours.swatch(self.scene.colour(slot))
+    def swatches(self) -> dict[str, tuple[int, int, int]]:
+        """RGB 0-255 of each overlay that is shown, by `keyOf` its latent."""
+        return {key: colours.swatch(self.scene.colour(slot)) for key, slot in self._shown().items()}
 
     def show(self, tap: str, latent: int) -> None:
         """Show a latent in the foreground, in place of the one before; nothing to do where it is shown already."""
