@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VISIBLE_ROWS = 7
 ROW_HEIGHT = 36
 """Of two lines, so that a long name is not cut off."""
-LEAST_WIDTH = 480
+LEAST_WIDTH = 494
 STRONGEST = 5.0
 STEP = 0.1
 WIDTH = 136

@@ -97,7 +97,7 @@ class ctkDoubleSlider(_Number, QtWidgets.QWidget):
     sliderPosition = Property(float, lambda s: s._value, lambda s, v: s._set_value(v))
     pageStep = stored(float, "pageStep", 10.0)
     tracking = stored(bool, "tracking", True)
-    tickInterval = stored(float, "tickInterval", 0.0)
+    tickInterval = stored(float, "tickInterval", 0.0, then="_show")
     tickPosition = Property(int, lambda s: int(s._slider.tickPosition), lambda s, v: s._ticks(v))
     handleToolTip = stored(str, "handleToolTip", "")
     invertedAppearance = stored(bool, "invertedAppearance", False)
@@ -146,6 +146,7 @@ class ctkDoubleSlider(_Number, QtWidgets.QWidget):
         blocked = self._slider.blockSignals(True)
         span = (self._maximum - self._minimum) or 1.0
         self._slider.setSingleStep(max(1, round(1000 * self._singleStep / span)))
+        self._slider.setTickInterval(round(1000 * self.tickInterval / span))
         if not self._slider.isSliderDown():
             self._slider.setValue(round(1000 * (self._value - self._minimum) / span))
         self._slider.blockSignals(blocked)
@@ -216,7 +217,9 @@ class ctkSliderWidget(_Number, QtWidgets.QWidget):
     suffix = Property(str, lambda s: s._suffix, lambda s, v: s._set_plain("suffix", v))
     tracking = stored(bool, "tracking", True)
     pageStep = Property(float, lambda s: s._slider.pageStep, lambda s, v: setattr(s._slider, "pageStep", v))
-    tickInterval = stored(float, "tickInterval", 0.0)
+    tickInterval = Property(
+        float, lambda s: s._slider.tickInterval, lambda s, v: setattr(s._slider, "tickInterval", v)
+    )
     tickPosition = Property(int, lambda s: s._slider.tickPosition, lambda s, v: s._slider._ticks(v))
     spinBoxVisible = Property(bool, lambda s: s._visible, lambda s, v: s.setSpinBoxVisible(v))
     popupSlider = stored(bool, "popupSlider", False)
