@@ -7,7 +7,10 @@ import torch
 from scipy import ndimage
 
 from MedSegLensLib.segmenters.locality import Locality
-from MedSegLensLib.segmenters.sampling import Box, box_of, union
+from MedSegLensLib.segmenters.sampling import Box, union
+
+MOST_CLUSTERS = 8
+"""Of one slice: weighing pairs of more of them costs more than they save."""
 
 
 def clusters(touched: torch.Tensor, local: Locality, call: int) -> list[Box]:
@@ -17,14 +20,21 @@ def clusters(touched: torch.Tensor, local: Locality, call: int) -> list[Box]:
     the same time. Cells nearer than the reach of the tail share a crop in any case; of the clusters that remain, two
     are merged for as long as one crop around both costs less than two.
     """
-    everything = box_of(touched)
+    mask = touched.cpu().numpy()
+    everything = _box_of(mask)
     if _price(everything, local, call) <= 2 * call:  # no two crops can be cheaper; most slices of a cheap tail end here
         return [everything]
-    mask = touched.cpu().numpy()
-    reach = max(1, min((b + h) // s for (b, _), (h, _), s in zip(local.spread, local.halo, local.step, strict=True)))
-    around = ndimage.binary_dilation(mask, np.ones((3,) * mask.ndim, bool), iterations=reach)
-    parts, _ = ndimage.label(around)
-    boxes = [box for box in ndimage.find_objects(np.where(mask, parts, 0)) if box is not None]
+    # Clusters are told apart in blocks, at first as wide as a cell reaches on both sides, then wider until they are few.
+    width = 2 * max(1, min((b + h) // s for (b, _), (h, _), s in zip(local.spread, local.halo, local.step, strict=True)))
+    parts, count = _parts(mask, width)
+    while count > MOST_CLUSTERS:
+        width *= 2
+        parts, count = _parts(mask, width)
+    boxes = []
+    for part in ndimage.find_objects(parts):
+        coarse = tuple(slice(b.start * width, b.stop * width) for b in part)
+        inner = _box_of(mask[coarse])
+        boxes.append(tuple(slice(c.start + i.start, c.start + i.stop) for c, i in zip(coarse, inner, strict=True)))
     prices = [_price(box, local, call) for box in boxes]
     merged = True
     while merged and len(boxes) > 1:
@@ -42,6 +52,22 @@ def clusters(touched: torch.Tensor, local: Locality, call: int) -> list[Box]:
                 break
     # Pairs alone can miss that a single crop is cheapest.
     return boxes if sum(prices) < _price(everything, local, call) else [everything]
+
+
+def _parts(mask: np.ndarray, width: int) -> tuple[np.ndarray, int]:
+    """Connected blocks of `width` cells with anything in them, corners included: numbered, and how many."""
+    padded = np.pad(mask, [(0, -n % width) for n in mask.shape])
+    blocks = padded.reshape([n for size in padded.shape for n in (size // width, width)])
+    return ndimage.label(blocks.any(axis=tuple(range(1, blocks.ndim, 2))), np.ones((3,) * mask.ndim))
+
+
+def _box_of(mask: np.ndarray) -> Box:
+    """The smallest box that holds all that is true in a mask that is somewhere true."""
+    box = []
+    for axis in range(mask.ndim):
+        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return tuple(box)
 
 
 def _price(box: Box, local: Locality, call: int) -> int:

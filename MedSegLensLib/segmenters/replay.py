@@ -222,8 +222,7 @@ class Replay:
             for sample, box in change.boxes.items():
                 cores.setdefault(sample, []).append(self._core(self._tails[tap, False], box))
         if tail.collapsed:
-            matrix = tail.collapsed.matrix
-            directions = directions.to(matrix) @ matrix.T
+            directions = tail.collapsed.carried(directions)
         wanted = sorted(cores) if asked is None else [s for s in asked if s in cores]
         if tail.local:
             for sample in wanted:
@@ -241,10 +240,13 @@ class Replay:
         the tail is local.
         """
         tail = self._tails[tap, True]
-        if tail.collapsed:
-            change = torch.einsum("c...,ec->e...", tail.collapsed.move(change), tail.collapsed.matrix)
         crop = tail.local.crop(box) if tail.local else whole(self.sampling.sample_shape)
-        added = change[(slice(None), *self._window(tail.entry.name, crop))][None]
+        window = self._window(tail.entry.name, crop)
+        if tail.collapsed:
+            each_channel = tail.collapsed.carried(torch.eye(len(change), device=change.device))
+            added = tail.collapsed.added(change, each_channel, window)[None]
+        else:
+            added = change[(slice(None), *window)][None]
         start, skips = self._cropped(tail, sample, crop)
         logits = tail.module(start + added.to(start.dtype), *skips)
         inside = tuple(slice(b.start - c.start, b.stop - c.start) for b, c in zip(box, crop, strict=True))
@@ -302,7 +304,7 @@ class Replay:
         """What the edit adds to one sample's entry (C, *window); nothing outside the window is computed."""
         maps = maps.to(directions)
         if tail.collapsed:
-            maps = tail.collapsed.move(maps)
+            return tail.collapsed.added(maps, directions, window)
         return torch.einsum("j...,jc->c...", maps[(slice(None), *window)], directions)
 
     def _window(self, name: str, crop: Box) -> Box:

@@ -145,8 +145,11 @@ def test_what_can_be_collapsed_is_and_what_cannot_is_not(recorded):
         assert collapsed["model.decode_head.activation"] and collapsed["model.segformer.stages.3"]
         assert not collapsed["model.segformer.stages.2"], "attention lies behind it"
     if name == "unet":
-        last = collapsed.pop("upcat_1")
-        assert last and not any(collapsed.values()), "3x3 convolutions follow every tap but the last"
+        assert collapsed["upcat_1"] and collapsed["upcat_3"], "a 1x1 or a transposed convolution comes next"
+        assert not collapsed["down_2"], "it is pooled and kept as a skip"
+    if name == "strided_unet":
+        assert collapsed["model.1"], "a transposed convolution comes next"
+        assert not collapsed["model.1.submodule"], "the other tap comes next"
 
 
 def test_a_local_edit_touches_a_box_and_not_the_slice(recorded):
