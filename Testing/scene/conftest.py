@@ -14,21 +14,22 @@ from offscreen import Application  # noqa: E402
 @pytest.fixture(scope="session")
 def application():
     """Application logic and three slice views, as Slicer has them; one for all tests, as Slicer has one."""
+    before = getattr(slicer, "mrmlScene", None)
     application = Application()
-    slicer.app = types.SimpleNamespace(
-        pauseRender=application.logic.PauseRender, resumeRender=application.logic.ResumeRender
-    )
-    slicer.modules = types.SimpleNamespace(
-        segmentations=types.SimpleNamespace(logic=lambda: application.segmentations)
-    )
+    slicer.mrmlScene = before
     return application
 
 
 @pytest.fixture
-def scene(application):
-    """The scene, empty but for the views."""
+def scene(application, monkeypatch):
+    """The scene, empty but for the views. Other rooms' tests have the host's application in the same process."""
+    app = {"pauseRender": application.logic.PauseRender, "resumeRender": application.logic.ResumeRender}
+    segmentations = types.SimpleNamespace(logic=lambda: application.segmentations)
+    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(**app), raising=False)
+    monkeypatch.setattr(slicer, "modules", types.SimpleNamespace(segmentations=segmentations), raising=False)
+    monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
     application.clear()
-    yield slicer.mrmlScene
+    yield application.scene
     application.clear()
 
 
