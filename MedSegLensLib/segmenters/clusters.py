@@ -22,10 +22,11 @@ def clusters(touched: torch.Tensor, local: Locality, call: int) -> list[Box]:
     """
     mask = touched.cpu().numpy()
     everything = _box_of(mask)
-    if _price(everything, local, call) <= 2 * call:  # no two crops can be cheaper; most slices of a cheap tail end here
+    if _price(everything, local, call) <= 2 * call:  # no two crops can be cheaper; many slices of a cheap tail end here
         return [everything]
-    # Clusters are told apart in blocks, at first as wide as a cell reaches on both sides, then wider until they are few.
-    width = 2 * max(1, min((b + h) // s for (b, _), (h, _), s in zip(local.spread, local.halo, local.step, strict=True)))
+    # Clusters are told apart in blocks, at first as wide as a cell reaches to both sides, wider until they are few.
+    sides = zip(local.spread, local.halo, local.step, strict=True)
+    width = 2 * max(1, min((before + halo) // step for (before, _), (halo, _), step in sides))
     parts, count = _parts(mask, width)
     while count > MOST_CLUSTERS:
         width *= 2

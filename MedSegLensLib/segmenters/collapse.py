@@ -60,7 +60,7 @@ class Kernel:
         return weight * self.scale.view(-1, 1, *(1,) * len(self.stride))
 
     def apply(self, maps: torch.Tensor, weight: torch.Tensor, window: Box) -> torch.Tensor:
-        """Maps (J, *grid) through a kernel that `of` gave: (C_out, *window), a window of the output's grid.
+        """Maps (B, J, *grid) through a kernel that `of` gave: (B, C_out, *window), a window of the output's grid.
 
         A transposed convolution is run as a plain one over the maps with zeros between their cells: for one map and
         four channels that takes half of the time.
@@ -71,10 +71,10 @@ class Kernel:
             # The input cells that the window reads, and at least those; what they lack at the borders is cut off.
             reach = (weight.shape[2 + axis] - 1) * self.dilation[axis] + 1
             low = max(0, part.start // self.stride[axis] - reach)
-            high = min(maps.shape[1 + axis], -(-part.stop // self.stride[axis]) + reach)
+            high = min(maps.shape[2 + axis], -(-part.stop // self.stride[axis]) + reach)
             first.append(low * self.stride[axis])
             wide.append(slice(low, high))
-        maps = maps[(slice(None), *wide)][None].to(weight)
+        maps = maps[(..., *wide)].to(weight)
         around = [[p, p] for p in self.padding]
         if self.transposed:
             cells = maps
@@ -86,7 +86,7 @@ class Kernel:
         maps = F.pad(maps, [n for pair in reversed(around) for n in pair])
         out = (F.conv1d, F.conv2d, F.conv3d)[axes - 1](maps, weight, None, 1, 0, self.dilation)
         inside = (slice(part.start - f, part.stop - f) for part, f in zip(window, first, strict=True))
-        return out[(0, slice(None), *inside)]
+        return out[(..., *inside)]
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ class Collapse:
         return self.kernel.of(rows) if self.kernel else rows
 
     def added(self, maps: torch.Tensor, carried: torch.Tensor, window: Box) -> torch.Tensor:
-        """What maps (J, *tap grid) times directions add to the entry, in a window of its grid: (C_entry, *window)."""
+        """What maps (B, J, *tap grid) times directions add to the entry, in a window of its grid: (B, C, *window)."""
         if self.kernel:
             return self.kernel.apply(maps, carried, window)
         for mode, size in self.resizes:
             corners = None if mode == "nearest" else False
-            maps = F.interpolate(maps[None], size=size, mode=mode, align_corners=corners)[0]
-        return torch.einsum("j...,jc->c...", maps[(slice(None), *window)], carried)
+            maps = F.interpolate(maps, size=size, mode=mode, align_corners=corners)
+        return torch.einsum("bj...,jc->bc...", maps[(..., *window)], carried)
 
 
 def collapse(module: fx.GraphModule, tap: fx.Node) -> Collapse | None:
@@ -232,6 +232,6 @@ def _holds(module: fx.GraphModule, tap: fx.Node, found: Collapse) -> bool:
         edited = x + (maps[None] * direction.view(shape)).to(x.dtype)
         carried = (stretch(edited, *rest) - stretch(x, *rest)).float()
         everywhere = tuple(slice(0, n) for n in carried.shape[2:])
-        moved = found.added(maps, found.carried(direction[None]), everywhere)[None]
+        moved = found.added(maps[None], found.carried(direction[None]), everywhere)
     tolerance = 1e-3 if x.dtype == torch.float32 else 2e-2
     return bool((carried - moved).abs().max() <= tolerance * moved.abs().max().clamp_min(1e-12))

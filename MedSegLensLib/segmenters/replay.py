@@ -34,6 +34,9 @@ from MedSegLensLib.segmenters.graph import (
 from MedSegLensLib.segmenters.locality import Locality, locality, make_size_free
 from MedSegLensLib.segmenters.sampling import Box, Sampling, union, whole
 
+TOGETHER = 8
+"""Consecutive samples that one run of a local tail takes at most: a cancel is heard in between."""
+
 Watch = Callable[[str, list[int], torch.Tensor], None]
 
 
@@ -182,16 +185,16 @@ class Replay:
             best = float("inf")
             for _ in range(3):
                 started = time.perf_counter()
-                self._run(tail, {}, [0], crop, *self._cropped(tail, 0, crop)).cpu()
+                self._run(tail, {}, [0], crop, *self._cropped(tail, [0], crop)).cpu()
                 best = min(best, time.perf_counter() - started)
             voxels.append(math.prod(c.stop - c.start for c in crop))
             seconds.append(best)
         a_voxel = (seconds[1] - seconds[0]) / max(1, voxels[1] - voxels[0])
         return max(0, round(seconds[0] / a_voxel) - voxels[0]) if a_voxel > 0 else math.prod(size)
 
-    def _cropped(self, tail: _Tail, sample: int, crop: Box) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """What a tail starts from and its skips, of one sample, cut to a crop."""
-        return self._crop_of(tail.entry.name, sample, crop), [self._crop_of(n, sample, crop) for n in tail.skips]
+    def _cropped(self, tail: _Tail, samples: list[int], crop: Box) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """What a tail starts from and its skips, of consecutive samples, cut to a crop."""
+        return self._crop_of(tail.entry.name, samples, crop), [self._crop_of(n, samples, crop) for n in tail.skips]
 
     @torch.no_grad()
     def replay(
@@ -225,10 +228,8 @@ class Replay:
             directions = tail.collapsed.carried(directions)
         wanted = sorted(cores) if asked is None else [s for s in asked if s in cores]
         if tail.local:
-            for sample in wanted:
-                boxes = cores[sample] if not later else [union(cores[sample])]
-                for core in boxes:
-                    yield from self._run_box(tail, later, sample, core, maps.get(sample), directions)
+            for samples, core in self._groups(tail, wanted, cores, apart=not later):
+                yield from self._run_box(tail, later, samples, core, maps, directions)
         else:
             for batch in self._batches(wanted):
                 yield from self._run_whole(tail, later, batch, maps, directions)
@@ -244,10 +245,10 @@ class Replay:
         window = self._window(tail.entry.name, crop)
         if tail.collapsed:
             each_channel = tail.collapsed.carried(torch.eye(len(change), device=change.device))
-            added = tail.collapsed.added(change, each_channel, window)[None]
+            added = tail.collapsed.added(change[None], each_channel, window)
         else:
             added = change[(slice(None), *window)][None]
-        start, skips = self._cropped(tail, sample, crop)
+        start, skips = self._cropped(tail, [sample], crop)
         logits = tail.module(start + added.to(start.dtype), *skips)
         inside = tuple(slice(b.start - c.start, b.stop - c.start) for b, c in zip(box, crop, strict=True))
         return logits[(0, slice(None), *inside)].float()
@@ -264,14 +265,46 @@ class Replay:
     def _core(self, tail: _Tail, box: Box) -> Box:
         return tail.local.core(box) if tail.local else whole(self.sampling.sample_shape)
 
-    def _run_box(self, tail, later, sample, core, maps, directions):
+    def _groups(
+        self, tail: _Tail, wanted: list[int], cores: dict[int, list[Box]], apart: bool
+    ) -> Iterator[tuple[list[int], Box]]:
+        """(consecutive samples, core) to run at once: neighbours share a run where that costs less than two.
+
+        `apart`: whether the boxes of one sample may be run one by one.
+        """
+
+        def price(samples: list[int], core: Box) -> int:
+            return tail.call + len(samples) * math.prod(c.stop - c.start for c in tail.local.crop(core))
+
+        group: tuple[list[int], Box] | None = None
+        for sample in wanted:
+            boxes = cores[sample] if apart else [union(cores[sample])]
+            if group and len(boxes) == 1 and sample == group[0][-1] + 1 and len(group[0]) < TOGETHER:
+                both = ([*group[0], sample], union([group[1], boxes[0]]))
+                if price(*both) <= price(*group) + price([sample], boxes[0]):
+                    group = both
+                    continue
+            if group:
+                yield group
+            group = ([sample], boxes[0]) if len(boxes) == 1 else None
+            if group is None:
+                yield from (([sample], box) for box in boxes)
+        if group:
+            yield group
+
+    def _run_box(self, tail, later, samples, core, maps, directions):
         crop = tail.local.crop(core)
-        start, skips = self._cropped(tail, sample, crop)
-        if maps is not None:
-            start = start + self._added(tail, maps, directions, self._window(tail.entry.name, crop)).to(start.dtype)
-        logits = self._run(tail, later, [sample], crop, start, skips)[0]
+        start, skips = self._cropped(tail, samples, crop)
+        touched = [sample in maps for sample in samples]
+        if any(touched):
+            like = maps[samples[touched.index(True)]]
+            stacked = torch.stack([maps.get(sample, torch.zeros_like(like)) for sample in samples])
+            window = self._window(tail.entry.name, crop)
+            start = start + self._added(tail, stacked, directions, window).to(start.dtype)
+        logits = self._run(tail, later, samples, crop, start, skips)
         inside = tuple(slice(c.start - k.start, c.stop - k.start) for c, k in zip(core, crop, strict=True))
-        yield sample, core, logits[(slice(None), *inside)].float()
+        for i, sample in enumerate(samples):
+            yield sample, core, logits[(i, slice(None), *inside)].float()
 
     def _run_whole(self, tail, later, batch, maps, directions):
         crop = whole(self.sampling.sample_shape)
@@ -279,7 +312,7 @@ class Replay:
         start = self.values[tail.entry.name][batch].clone()
         for i, sample in enumerate(batch):
             if sample in maps:
-                start[i] += self._added(tail, maps[sample], directions, window).to(start.dtype)
+                start[i] += self._added(tail, maps[sample][None], directions, window)[0].to(start.dtype)
         skips = [self.values[name][batch] for name in tail.skips]
         logits = self._run(tail, later, batch, crop, self.engine.place(start), skips)
         for i, sample in enumerate(batch):
@@ -301,11 +334,11 @@ class Replay:
                 node.change = None
 
     def _added(self, tail: _Tail, maps: torch.Tensor, directions: torch.Tensor, window: Box) -> torch.Tensor:
-        """What the edit adds to one sample's entry (C, *window); nothing outside the window is computed."""
+        """What maps (B, J, *tap grid) add to the samples' entries (B, C, *window); nothing outside is computed."""
         maps = maps.to(directions)
         if tail.collapsed:
             return tail.collapsed.added(maps, directions, window)
-        return torch.einsum("j...,jc->c...", maps[(slice(None), *window)], directions)
+        return torch.einsum("bj...,jc->bc...", maps[(..., *window)], directions)
 
     def _window(self, name: str, crop: Box) -> Box:
         """A crop in output voxels as a window of a kept value's own grid."""
@@ -313,9 +346,9 @@ class Replay:
         steps = [n // g for n, g in zip(self.sampling.sample_shape, grid, strict=True)]
         return tuple(slice(c.start // f, c.stop // f) for c, f in zip(crop, steps, strict=True))
 
-    def _crop_of(self, name: str, sample: int, crop: Box) -> torch.Tensor:
+    def _crop_of(self, name: str, samples: list[int], crop: Box) -> torch.Tensor:
         value = self.values[name]
-        return value[(slice(sample, sample + 1), slice(None), *self._window(name, crop))]
+        return value[(slice(samples[0], samples[-1] + 1), slice(None), *self._window(name, crop))]
 
     def _store(self, like: torch.Tensor) -> torch.Tensor:
         return torch.empty(
