@@ -131,7 +131,7 @@ def test_probability_map_and_surface_are_shown_and_hidden(host, opened, panel, i
     assert opened.result.node.GetSegmentation().ContainsRepresentation("Closed surface")
 
 
-def test_two_widgets_on_one_scene_show_the_same_work(host, widget, panel, opened):
+def test_two_widgets_on_one_scene_show_the_same_work(host, widget, panel, opened, idle):
     import qt
 
     parent = slicer.qMRMLWidget()
@@ -141,6 +141,7 @@ def test_two_widgets_on_one_scene_show_the_same_work(host, widget, panel, opened
     try:
         assert second.review is widget.review
         assert second.panel.regions.ui.regionsTable.item(0, 1).text() == panel.regions.ui.regionsTable.item(0, 1).text()
+        idle()
         latent = panel.latents.listed()[0]
         opened.setStrength(latent.tap, latent.latent, 2.0)
         assert second.panel.edits.ui.editsTable.rowCount == panel.edits.ui.editsTable.rowCount == 1
