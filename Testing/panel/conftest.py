@@ -19,7 +19,6 @@ if str(TESTING) not in sys.path:
 from slicerhost.fixture import host  # noqa: E402, F401
 
 MODULE = ROOT / "MedSegLens" / "MedSegLens.py"
-SMALL = {"size": (48, 60, 20), "spacing": (3.5, 3.5, 7.0)}
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +88,8 @@ def idle(host, widget):  # noqa: F811
 @pytest.fixture
 def phantom_in_scene(widget, panel, tiny_pack):
     """A small phantom chosen as the study, and the tiny pack."""
+    from phantoms import SMALL
+
     from MedSegLensLib.panel import study_files
 
     panel.study._load(lambda: study_files.addPhantom(1, **SMALL))

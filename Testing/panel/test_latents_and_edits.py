@@ -284,7 +284,7 @@ def test_details_tell_where_a_latent_fires_with_units(host, opened, panel, rows,
 
 def test_the_same_recipe_runs_over_the_studies_in_the_scene(host, opened, panel, idle):
     import qt
-    from conftest import SMALL
+    from phantoms import SMALL
 
     from MedSegLensLib.panel import study_files
 

@@ -11,7 +11,7 @@ def test_reload_and_test_passes(host, widget):
 
 
 def test_the_logic_segments_without_a_widget(host, widget, tiny_pack):
-    from conftest import SMALL
+    from phantoms import SMALL
 
     import MedSegLens
     from MedSegLensLib.panel.study_files import addPhantom

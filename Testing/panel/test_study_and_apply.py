@@ -152,7 +152,7 @@ def test_two_widgets_on_one_scene_show_the_same_work(host, widget, panel, opened
 
 @pytest.mark.parametrize("modality", ["t2f"])
 def test_a_single_modality_is_warned_of_and_tried(host, widget, panel, tiny_pack, idle, modality):
-    from conftest import SMALL
+    from phantoms import SMALL
 
     from MedSegLensLib.panel import study_files
 

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import slicer
-from conftest import SMALL
+from phantoms import SMALL
 
 from MedSegLensLib.errors import WorkerError
 from MedSegLensLib.worker.task import Task
