@@ -30,7 +30,7 @@ def tiny_pack(tmp_path_factory) -> Path:
         f"from pathlib import Path; from tiny_packs import write_tiny_pack; import torch; torch.manual_seed(1)\n"
         f"write_tiny_pack('unet', Path({str(folder)!r}))"
     )
-    subprocess.run([sys.executable, "-c", make], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", make], check=True, timeout=600)
     return folder
 
 
