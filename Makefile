@@ -62,7 +62,8 @@ demo: venv ## segment a case, find its latents, edit one: build/demo/report.html
 	@$(VENV)/bin/medseglens demo --out build/demo $${CASE:+"$$CASE"} $${PACK:+--pack "$$PACK"}
 
 # The Slicer module's host draws off screen by EGL and shows Qt widgets: libraries of the system, not of pip.
-GRAPHICS := libegl1 libgl1 libgl1-mesa-dri libopengl0 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0
+GRAPHICS := libegl1 libgl1 libgl1-mesa-dri libopengl0 libxkbcommon0 libxcb-cursor0 libdbus-1-3 libfontconfig1 \
+	libglib2.0-0
 CAN_DRAW := import PySide6.QtWidgets, vtk; w = vtk.vtkEGLRenderWindow(); w.SetSize(8, 8); w.Render(); \
 	assert "OpenGL" in w.ReportCapabilities()
 
@@ -80,7 +81,7 @@ $(VENV)/.graphics: $(VENV)/.installed
 	@touch $@
 
 slicer-demo: venv $(VENV)/.graphics ## the Slicer module without Slicer: panel and views in a window, or build/slicer-demo/*.png (CASE=, PACK=)
-	@$(VENV)/bin/python -m Testing.slicerhost
+	@$(VENV)/bin/python -m Testing.panel.demo $${CASE:+--case "$$CASE"} $${PACK:+--pack "$$PACK"}
 
 test: venv $(VENV)/.graphics ## the fast tests (ARGS=<more for pytest>)
 	@$(VENV)/bin/pytest -m "not slow and not saelens" $(ARGS)
