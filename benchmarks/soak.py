@@ -1,5 +1,5 @@
-"""Whether memory stays flat over many edits: scripted strengths, undo, overlays and rankings in the Slicer host, the
-memory of both processes (resident, without shared pages counted twice) at the start and at the end.
+"""Whether memory stays flat over many edits: scripted strengths, undo, overlays and rankings in the Slicer host, and
+what both processes have allocated at the start and at the end.
 
     python benchmarks/soak.py [--json] [--edits 2000] [--pack glioma-segformer]
 """
@@ -78,9 +78,10 @@ def soak(driver: Driver, edits: int) -> dict:
 
 
 def _memory(pid: int | None) -> float:
-    """MB of a process: what is its own, plus its share of what it shares (Pss)."""
-    text = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+    """MB that a process has allocated, shared memory by share. The pages of libraries are left out: how much of them
+    counts depends on which other programs run."""
+    lines = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
 
 
 def _options() -> argparse.Namespace:
