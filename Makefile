@@ -44,7 +44,7 @@ $(1)/bin/pip install -qq --disable-pip-version-check "$$(grep '^torch==' constra
 $(1)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(2)]'
 endef
 
-.PHONY: help venv demo slicer-demo test test-all lint benchmarks packs clean distclean
+.PHONY: help venv demo slicer-demo test test-one test-all lint benchmarks packs clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,12 +83,23 @@ $(VENV)/.graphics: $(VENV)/.installed
 slicer-demo: venv $(VENV)/.graphics ## the Slicer module without Slicer: panel and views in a window, or build/slicer-demo/*.png (CASE=, PACK=)
 	@$(VENV)/bin/python -m Testing.panel.demo $${CASE:+--case "$$CASE"} $${PACK:+--pack "$$PACK"}
 
-test: venv $(VENV)/.graphics ## the fast tests (ARGS=<more for pytest>)
-	@$(VENV)/bin/pytest -m "not slow and not saelens" $(ARGS)
+# Three processes: what draws off screen shares one process with as little else as may be.
+DRAWING := Testing/scene Testing/slicerhost Testing/panel
+FAST := -m "not slow and not saelens"
+
+test: venv $(VENV)/.graphics ## the fast tests (one room: make test-one ARGS=Testing/cases)
+	@$(VENV)/bin/pytest $(FAST) $(DRAWING:%=--ignore=%)
+	@$(VENV)/bin/pytest $(FAST) Testing/scene
+	@$(VENV)/bin/pytest $(FAST) Testing/slicerhost Testing/panel
+
+test-one: venv $(VENV)/.graphics ## some of the fast tests: ARGS=<what pytest takes>
+	@$(VENV)/bin/pytest $(FAST) $(ARGS)
 
 test-all: venv $(VENV)/.graphics $(SAELENS_VENV)/.installed ## every test, those that take minutes or need sae-lens too
 	@$(SAELENS_VENV)/bin/pytest -m saelens
-	@$(VENV)/bin/pytest -m "not saelens"
+	@$(VENV)/bin/pytest -m "not saelens" $(DRAWING:%=--ignore=%)
+	@$(VENV)/bin/pytest -m "not saelens" Testing/scene
+	@$(VENV)/bin/pytest -m "not saelens" Testing/slicerhost Testing/panel
 
 # Apart from .venv, because sae-lens brings some sixty packages that MedSegLens does not need.
 $(SAELENS_VENV)/.installed: pyproject.toml constraints.txt
