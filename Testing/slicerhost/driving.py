@@ -1,5 +1,7 @@
 """Drive widgets and views as a user does: mouse, keys, wheel, by real Qt events."""
 
+import time
+
 import numpy as np
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 
@@ -65,16 +67,26 @@ def _line_edit(widget):
 
 def key(widget, name: str, modifiers: str = "") -> None:
     """Press and release a key."""
-    widget.activateWindow()
-    widget.setFocus()
+    _activate(widget)
     _QTest.keyClick(widget, _key(name), _modifiers(modifiers))
 
 
 def key_event(widget, name: str, press: bool) -> None:
     """Press or release a key."""
+    _activate(widget)
+    (_QTest.keyPress if press else _QTest.keyRelease)(widget, _key(name))
+
+
+def _activate(widget) -> None:
+    """Bring the widget's window to the front and wait until it is: a shortcut of an inactive window does nothing."""
     widget.activateWindow()
     widget.setFocus()
-    (_QTest.keyPress if press else _QTest.keyRelease)(widget, _key(name))
+    window = QtWidgets.QWidget.window(widget)
+    until = time.monotonic() + 5
+    while not QtWidgets.QWidget.isActiveWindow(window):
+        if time.monotonic() > until:
+            raise TimeoutError(f"the window of {widget} did not become active within 5 s")
+        QtWidgets.QApplication.processEvents()
 
 
 def _key(name: str):
