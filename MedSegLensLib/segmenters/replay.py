@@ -303,8 +303,10 @@ class Replay:
             start = start + self._added(tail, stacked, directions, window).to(start.dtype)
         logits = self._run(tail, later, samples, crop, start, skips)
         inside = tuple(slice(c.start - k.start, c.stop - k.start) for c, k in zip(core, crop, strict=True))
+        # One copy with the labels' planes apart: what follows reads each plane, and would stride through all of them.
+        logits = logits[(slice(None), slice(None), *inside)].float().contiguous()
         for i, sample in enumerate(samples):
-            yield sample, core, logits[(i, slice(None), *inside)].float()
+            yield sample, core, logits[i]
 
     def _run_whole(self, tail, later, batch, maps, directions):
         crop = whole(self.sampling.sample_shape)
