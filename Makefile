@@ -105,7 +105,7 @@ test-all: venv $(VENV)/.graphics $(SAELENS_VENV)/.installed ## every test, those
 $(SAELENS_VENV)/.installed: pyproject.toml constraints.txt
 	@$(call make_environment,$(SAELENS_VENV))
 	@echo "Installing sae-lens into $(SAELENS_VENV) for the tests that need it: a few minutes ..."
-	@$(call install,$(SAELENS_VENV),dev$(comma)saelens)
+	@$(call install,$(SAELENS_VENV),dev$(comma)train)
 	@touch $@
 
 lint: venv ## style (ruff) and the direction of the imports (import-linter)
