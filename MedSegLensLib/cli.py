@@ -15,6 +15,7 @@ import warnings
 
 from MedSegLensLib import __version__
 from MedSegLensLib.errors import Cancelled, MedSegLensError
+from MedSegLensLib.segmenters.trust import trust
 
 EPILOG = """\
 first steps:
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _quiet()
     try:
+        trust(options.trust_module)
         result = options.run(options)
         print(json.dumps(_finite(result.data), indent=2) if options.json else "\n".join(result.text), flush=True)
         return result.exit_code

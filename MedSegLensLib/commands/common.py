@@ -36,6 +36,13 @@ def add_command(commands, name: str, help: str, run, description: str | None = N
     command.set_defaults(run=run)
     command.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    command.add_argument(
+        "--trust-module",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="let a pack's segmenter be made by this Python module of yours (docs/your-segmenter.md)",
+    )
     return command
 
 
