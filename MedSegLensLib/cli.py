@@ -33,7 +33,7 @@ be written, 7 doctor found something to mend, 8 worker trouble, 130 cancelled. R
 
 
 def parser() -> argparse.ArgumentParser:
-    from MedSegLensLib.commands import demo, doctor, edit, latents, pack, phantom, recipe, segment, serve, train
+    from MedSegLensLib.commands import atlas, demo, doctor, edit, latents, pack, phantom, recipe, segment, serve, train
 
     top = argparse.ArgumentParser(
         prog="medseglens",
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"medseglens {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, segment, latents, edit, recipe, train, pack, phantom, serve, doctor):
+    for command in (demo, segment, latents, atlas, edit, recipe, train, pack, phantom, serve, doctor):
         command.add_parser(commands)
     return top
 

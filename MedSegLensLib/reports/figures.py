@@ -93,13 +93,18 @@ def outline_marks(planes: Planes, labels: np.ndarray, plane: str, index: int) ->
     """Outlines of the labels of a slice of (Z, Y, X), uint8 (rows, columns). Each lies just inside its label, so that
     neighbours do not hide each other."""
     section = planes.cut(labels, plane, index)
-    marks = np.zeros(size_px(planes, plane)[::-1], np.uint8)
-    present = [label for label in (2, 3, 1) if (section == label).any()]
-    shapes = {label: _enlarged(section == label, marks.shape) for label in present}
+    size = size_px(planes, plane)[::-1]
+    return outlines({label: _enlarged(section == label, size) for label in (2, 3, 1) if (section == label).any()}, size)
+
+
+def outlines(shapes: dict[int, np.ndarray], size: tuple[int, int], width: int = 3) -> np.ndarray:
+    """Outlines of shapes, bool (rows, columns) by the value of their label, as marks; later ones lie on top. Each is
+    `width` pixels, just inside its shape, with a dark rim on both sides."""
+    marks = np.zeros(size, np.uint8)
     for shape in shapes.values():
-        marks[_grown(shape, 1) & ~_shrunk(shape, 4)] = HALO
+        marks[_grown(shape, 1) & ~_shrunk(shape, width + 1)] = HALO
     for label, shape in shapes.items():
-        marks[shape & ~_shrunk(shape, 3)] = label
+        marks[shape & ~_shrunk(shape, width)] = label
     return marks
 
 
@@ -137,10 +142,18 @@ def heated(picture: np.ndarray, planes: Planes, activation: np.ndarray, maximum:
     """A picture (rows, columns, 3) with a latent's activation (Z, Y, X) over it: the stronger, the more opaque."""
     section = Image.fromarray(planes.cut(activation, plane, index).astype(np.float32) / max(maximum, 1e-12))
     strength = np.clip(np.asarray(section.resize(picture.shape[1::-1], Image.Resampling.BILINEAR)), 0, 1)
-    stops = np.linspace(HIDDEN_BELOW, 1, len(HEAT))
-    colour = np.stack([np.interp(strength, stops, channel) for channel in np.transpose([rgb(c) for c in HEAT])], -1)
-    opacity = np.where(strength < HIDDEN_BELOW, 0, np.interp(strength, (HIDDEN_BELOW, 0.5), (0.45, 0.85)))[..., None]
+    ink = heat_inks()[(strength * 255).round().astype(np.uint8)].astype(np.float32)
+    colour, opacity = ink[..., :3], ink[..., 3:] / 255
     return (picture * (1 - opacity) + colour * opacity).astype(np.uint8)
+
+
+def heat_inks() -> np.ndarray:
+    """RGBA of 256 strengths from 0 to 1, uint8 (256, 4), coloured and as opaque as `heated` draws them."""
+    strength = np.linspace(0, 1, 256)
+    stops = np.linspace(HIDDEN_BELOW, 1, len(HEAT))
+    colour = [np.interp(strength, stops, channel) for channel in np.transpose([rgb(c) for c in HEAT])]
+    opacity = np.where(strength < HIDDEN_BELOW, 0, np.interp(strength, (HIDDEN_BELOW, 0.5), (0.45, 0.85)))
+    return np.stack([*colour, 255 * opacity], -1).round().astype(np.uint8)
 
 
 def marked(picture: np.ndarray, marks: np.ndarray) -> np.ndarray:
