@@ -10,6 +10,7 @@ from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES, Case
 from MedSegLensLib.cases.foreground import background_value, brain_mask
 from MedSegLensLib.cases.grid import in_words, same_grid
 from MedSegLensLib.cases.network_grid import NetworkGrid
+from MedSegLensLib.cases.normalisation import Normalisation
 from MedSegLensLib.errors import CaseError, PackError
 
 MARGIN = 2
@@ -27,7 +28,7 @@ class InputSpec:
     spacing: mm; None keeps the case's own (2D packs keep slices).
     size_divisor: the brain's box is padded to multiples of these, in voxels.
     orientation: where the axes point, as a DICOM code ('LPS').
-    normalisation: only 'zscore_brain' is known, see `conform`.
+    normalisation: what is done to each modality's values, see normalisation.py.
     may_be_missing: modalities that a case may lack; at least one must be present all the same.
 
     Raises PackError for a modality, orientation or normalisation that is not known, or numbers out of range.
@@ -37,7 +38,7 @@ class InputSpec:
     spacing: tuple[float | None, float | None, float | None] = (None, None, None)
     size_divisor: tuple[int, int, int] = (1, 1, 1)
     orientation: str = "LPS"
-    normalisation: str = "zscore_brain"
+    normalisation: str | dict = "zscore_brain"
     may_be_missing: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -48,8 +49,7 @@ class InputSpec:
             raise PackError(
                 "input", f"the modalities {unknown} are not known.", f"Use some of {', '.join(MODALITIES)}."
             )
-        if self.normalisation != "zscore_brain":
-            raise PackError("input", f"normalisation {self.normalisation!r} is not known.", "Use 'zscore_brain'.")
+        Normalisation.of(self.normalisation)
         pairs = [pair for axis in self.orientation for pair in ("LR", "AP", "IS") if axis in pair]
         if sorted(pairs) != ["AP", "IS", "LR"] or len(self.orientation) != 3:
             raise PackError("input", f"orientation {self.orientation!r} is not known.", "Use a code such as 'LPS'.")
@@ -79,7 +79,7 @@ class InputSpec:
 class Conformed:
     """A case as a network takes it, and the way back.
 
-    array: float32 (C, Z, Y, X), the brain's box on the network's grid, z-scored in the brain, 0 outside it.
+    array: float32 (C, Z, Y, X), the brain's box on the network's grid, normalised (by 'zscore_brain': 0 outside it).
     brain: bool (Z, Y, X), where the brain is within the box.
     present: per channel, whether the case had it; a channel that it lacks is 0.
     notes: the case's notes and what was said here, one sentence each.
@@ -166,9 +166,10 @@ def conform(case: Case, spec: InputSpec) -> Conformed:
     voxels grow by more than half. The brain's box (union of the modalities, specks apart from it left out, margin of
     2 voxels) is padded to multiples of `size_divisor`, if need be with zeros beyond the volume.
 
-    'zscore_brain': (value - mean) / standard deviation over the brain's voxels of each modality, both taken after
-    clipping to the 0.1 to 99.9 percentile, so that a vessel or an artefact of a few voxels does not move them; then
-    limited to [-5, 5], so that those few voxels stay in the range a network has learned.
+    'zscore_brain', the usual normalisation: (value - mean) / standard deviation over the brain's voxels of each
+    modality, both taken after clipping to the 0.1 to 99.9 percentile, so that a vessel or an artefact of a few voxels
+    does not move them; then limited to [-5, 5], so that those few voxels stay in the range a network has learned. The
+    others are in normalisation.py.
 
     Raises CaseError when a modality is missing that the spec does not let a case lack, or none is present.
     """
@@ -217,6 +218,7 @@ def conform(case: Case, spec: InputSpec) -> Conformed:
     kept[core] = brain[core]
     brain = kept
 
+    normalisation = Normalisation.of(spec.normalisation)
     array = np.zeros((len(spec.modalities), *shape), np.float32)
     for channel, modality in enumerate(spec.modalities):
         if modality not in images:
@@ -229,21 +231,9 @@ def conform(case: Case, spec: InputSpec) -> Conformed:
             values, background = moved / np.maximum(weight, 0.5), 0.0
         else:
             values = grid.oriented(values)
-        _zscore(cut_box(values, start, shape, fill=background), brain, background, out=array[channel])
+        box = cut_box(values, start, shape, fill=background)
+        normalisation.apply(box, values, brain, background, out=array[channel])
     return Conformed(array, brain, present, tuple(notes), grid, start, case.reference)
-
-
-def _zscore(values: np.ndarray, brain: np.ndarray, background: float, out: np.ndarray) -> None:
-    """Write the normalised `values` into `out` where they are brain; voxels a modality does not cover stay 0."""
-    measured = brain & (values != background)
-    inside = values[measured]
-    if inside.size == 0:
-        return
-    low, high = (int(q * (inside.size - 1)) for q in (0.001, 0.999))
-    ordered = np.partition(inside, (low, high))
-    robust = np.clip(inside, ordered[low], ordered[high])
-    mean, deviation = robust.mean(dtype=np.float64), robust.std(dtype=np.float64)
-    out[measured] = np.clip((inside - np.float32(mean)) / np.float32(deviation or 1.0), -5, 5)
 
 
 def _resampled(array: np.ndarray, reference: sitk.Image, grid: NetworkGrid) -> np.ndarray:

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedSegLensLib.segmenters.architectures import ARCHITECTURES, SegmenterConfig
+from MedSegLensLib.segmenters.architectures import SegmenterConfig, architecture_problem
+from MedSegLensLib.segmenters.foreign import arguments_problem
+from MedSegLensLib.segmenters.outputs import outputs_problem
 
 if TYPE_CHECKING:
     from MedSegLensLib.cases.conform import InputSpec
@@ -103,6 +105,9 @@ class PackInfo:
     def to_json(self) -> dict:
         """The document for `pack.json`; `from_json` gives an equal object back."""
         segmenter = {**asdict(self.segmenter), "spatial_dims": self.segmenter.spatial_dims}
+        for optional in ("outputs", "taps"):  # left out where unused: packs of earlier versions keep their hash
+            if not segmenter[optional]:
+                del segmenter[optional]
         return {
             "medseglens_pack": FORMAT_VERSION,
             "name": self.name,
@@ -127,6 +132,7 @@ class PackInfo:
         segmenter = {key: value for key, value in document["segmenter"].items() if key != "spatial_dims"}
         if segmenter["patch_size"] is not None:
             segmenter["patch_size"] = tuple(segmenter["patch_size"])
+        segmenter["taps"] = tuple(segmenter.get("taps", ()))
         trained_on = document["trained_on"]
         return PackInfo(
             name=document["name"],
@@ -173,9 +179,15 @@ def contradictions(info: PackInfo) -> Iterator[tuple[str, str]]:
     defaults = sum(lens.default for lens in info.lenses)
     if info.lenses and defaults != 1:
         yield "/lenses", f"{defaults} lenses are marked default; exactly one must be"
-    if info.segmenter.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        yield "/segmenter/architecture", f"{info.segmenter.architecture!r} is not one that this version knows ({known})"
+    problem = architecture_problem(info.segmenter.architecture)
+    if problem:
+        yield "/segmenter/architecture", problem
+    problem = arguments_problem(info.segmenter.arguments)
+    if problem:
+        yield "/segmenter/arguments", problem
+    problem = outputs_problem(info.segmenter.outputs)
+    if problem:
+        yield "/segmenter/outputs", problem
     alien = [m for m in info.input["may_be_missing"] if m not in info.input["modalities"]]
     if alien:
         yield "/input/may_be_missing", f"{alien[0]} is not among the modalities"

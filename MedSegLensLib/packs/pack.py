@@ -101,13 +101,13 @@ class LensPack:
     def network(self) -> "torch.nn.Module":
         """The segmenter with its weights, on the CPU, in evaluation mode; built anew at each call."""
         from MedSegLensLib.segmenters.architectures import build_network
+        from MedSegLensLib.segmenters.weights import fit_weights
 
-        network = build_network(self.info.segmenter)
-        try:
-            network.load_state_dict(self.state_dict())
-        except RuntimeError as problem:
-            cause = f"the weights do not fit the segmenter that pack.json describes ({str(problem)[:300]})."
-            raise PackError(self.folder / SEGMENTER_FILE, cause, "Ask the pack's maker to build it again.") from problem
+        tensors = self.state_dict()
+        # Arguments that ask for more than the weights can fill are absurd; small tables a network makes itself are not.
+        most = max(2**24, 4 * sum(tensor.numel() for tensor in tensors.values()))
+        network = build_network(self.info.segmenter, most)
+        fit_weights(network, tensors, self.folder / SEGMENTER_FILE)
         return network.eval()
 
     def catalogue(self) -> "pa.Table | None":

@@ -1,7 +1,8 @@
 """The networks a pack may name: an architecture and its arguments, no code.
 
-A pack holds a name from `ARCHITECTURES` and the keyword arguments of that network, both checked before anything is
-built. Every network maps `(B, C, *spatial)` to logits `(B, K, *spatial)` at the input's own resolution.
+A pack holds a name from `ARCHITECTURES`, or that of a foreign network (foreign.py), and the keyword arguments of that
+network, both checked before anything is built. Every network built here maps `(B, C, *spatial)` to logits
+`(B, K, *spatial)` of the labels, at the input's own resolution.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from MedSegLensLib.errors import PackError
+from MedSegLensLib.segmenters.foreign import arguments_problem, as_json, foreign_factory, foreign_problem, is_foreign
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +21,8 @@ class SegmenterConfig:
     """What rebuilds a segmenter: architecture, arguments, and how a volume is cut into its inputs.
 
     `sampling` is "slices" (2D: one input per axial slice) or "patches" (3D sliding window of `patch_size` voxels
-    (z, y, x), neighbours overlapping by the fraction `overlap`).
+    (z, y, x), neighbours overlapping by the fraction `overlap`). `outputs` says what its channels mean where they are
+    not the logits of background, NCR, ED and ET (outputs.py). `taps` are those its maker proposes for lenses.
     """
 
     architecture: str
@@ -27,6 +30,11 @@ class SegmenterConfig:
     sampling: str = "slices"
     patch_size: tuple[int, int, int] | None = None
     overlap: float = 0.25
+    outputs: dict | None = None
+    taps: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "taps", tuple(self.taps))
 
     @property
     def spatial_dims(self) -> int:
@@ -118,16 +126,53 @@ ARCHITECTURES: dict[str, Callable[..., "nn.Module"]] = {
 }
 
 
-def build_network(config: SegmenterConfig) -> "nn.Module":
-    """The untrained network of a config. Raises PackError for an unknown architecture or arguments it does not take."""
-    if config.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise PackError(config.architecture, "is not an architecture this version knows.", f"Known are: {known}.")
+MOST_NUMBERS = 2**30
+"""Weights and buffers of a network of which nothing is known yet: 4 GiB in float32, twice what a pack can hold."""
+
+
+def architecture_problem(architecture: str) -> str | None:
+    """Why this name is no architecture, in words; None for one. Imports no network library."""
+    if architecture in ARCHITECTURES:
+        return None
+    if is_foreign(architecture):
+        return foreign_problem(architecture)
+    return f"{architecture!r} is not one that this version knows ({', '.join(ARCHITECTURES)}, monai:..., torch:...)"
+
+
+def build_network(config: SegmenterConfig, most_numbers: int = MOST_NUMBERS) -> "nn.Module":
+    """The untrained network of a config; it gives logits of the labels.
+
+    most_numbers: weights and buffers it may hold in all; more is refused before memory is asked for. Raises PackError
+    for an unknown architecture, arguments it does not take, and code of a module that the user did not name.
+    """
+    from torch import nn
+
+    from MedSegLensLib.segmenters.budget import Budget, TooLarge
+    from MedSegLensLib.segmenters.outputs import LabelLogits
+
+    name = config.architecture
+    problem = architecture_problem(name) or arguments_problem(config.arguments)
+    if problem:
+        raise PackError(name, f"{problem}.", "Correct the pack or the configuration.")
+    factory = foreign_factory(name) if is_foreign(name) else ARCHITECTURES[name]
+    remedy = "Correct the arguments in the pack or the configuration."
     try:
-        return ARCHITECTURES[config.architecture](**config.arguments)
-    except (TypeError, ValueError, AssertionError) as problem:
-        raise PackError(
-            config.architecture,
-            f"cannot be built with the arguments {config.arguments} ({problem}).",
-            "Correct the arguments in the pack or the configuration.",
-        ) from problem
+        with Budget(most_numbers):
+            network = factory(**config.arguments)
+    except PackError:
+        raise
+    except TooLarge as problem:
+        raise PackError(name, f"with the arguments {as_json(config.arguments)} {problem}.", remedy) from problem
+    except ImportError as problem:
+        cause = f"it needs a Python package that is not installed ({problem})."
+        raise PackError(name, cause, "Install it into the Python that runs MedSegLens.") from problem
+    except Exception as problem:  # whatever a foreign constructor makes of its arguments
+        what = str(problem).splitlines()[0][:200] if str(problem) else type(problem).__name__
+        cause = f"it cannot be built with the arguments {as_json(config.arguments)} ({what})."
+        raise PackError(name, cause, remedy) from problem
+    if not isinstance(network, nn.Module):
+        cause = f"it gives a {type(network).__name__}, not a torch.nn.Module."
+        raise PackError(name, cause, "Let the factory return the network.")
+    if is_foreign(name) or config.outputs is not None:
+        network.register_forward_hook(LabelLogits(config.outputs))
+    return network
