@@ -21,22 +21,25 @@ def spliced_labels(session: Session, tap: str) -> np.ndarray:
 def labels_with(session: Session, tap: str, change: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
     """Labels (Z, Y, X) of a full pass of the whole network with `change` applied to the brain's tokens (n, C) of a tap.
 
-    The naive way on purpose, by a forward hook and slice after slice: replays are measured against it.
+    The naive way on purpose, by a forward hook over all slices, in the batches in which the session recorded them
+    (`change` sees the tokens of one batch at a time, sample after sample): replays are measured against it.
     """
     engine, sampling = session.engine, session.sampling
     volume = torch.from_numpy(session.conformed.array)
 
     logits = torch.empty_like(session.replay.logits)
-    for sample in range(sampling.count):
-        brain = torch.from_numpy(session.brain_tokens[tap][sample].ravel()).to(engine.device)
+    for first in range(0, sampling.count, engine.batch):
+        samples = list(range(first, min(first + engine.batch, sampling.count)))
+        brain = torch.from_numpy(session.brain_tokens[tap][samples].ravel()).to(engine.device)
 
         def replace(x: torch.Tensor, brain=brain) -> torch.Tensor:
             tokens = x.flatten(2).transpose(1, 2).flatten(0, 1).clone()
-            tokens[brain] = change(tokens[brain].float()).to(tokens)
-            return tokens.view(*x.shape[2:], -1).movedim(-1, 0)[None]
+            if brain.any():
+                tokens[brain] = change(tokens[brain].float()).to(tokens)
+            return tokens.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
 
         with changed(session.network, {tap: replace}):
-            logits[sample] = session.network(engine.place(sampling.inputs(volume, [sample])))[0].float()
+            logits[samples] = session.network(engine.place(sampling.inputs(volume, samples))).float()
     return session.labels_of(logits, whole(session.labels.shape))
 
 

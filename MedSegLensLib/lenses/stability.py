@@ -19,8 +19,8 @@ from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.lens import Lens
 
 STABLE = 0.7
-"""From this similarity to a partner in every other seed on, a latent is called stable: the bound of Paulo and Belrose
-2025, where the mean of encoder and decoder cosine is taken; ours is the decoder's, which is what an edit adds."""
+"""From this similarity to a partner in every other seed on, a latent is called stable. Paulo and Belrose look at
+encoder and decoder; an edit adds the decoder's row, so that is what we ask for."""
 
 TOKENS_AT_A_TIME = 4096
 
@@ -32,8 +32,12 @@ def decoder_stability(lens: Lens, others: Sequence[Lens]) -> np.ndarray:
     because the other lens has fewer latents, has 0. Raises UsageError without another lens or for one of another width.
     """
     _check(lens, others)
-    rows = lens.W_dec.cpu().numpy()
-    return _worst([rows @ other.W_dec.cpu().numpy().T for other in others])
+    return rows_stability(lens.W_dec.cpu().numpy(), [other.W_dec.cpu().numpy() for other in others])
+
+
+def rows_stability(rows: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """`decoder_stability` of bare unit rows (m, d)."""
+    return _worst([rows @ other.T for other in others])
 
 
 def activation_stability(lens: Lens, others: Sequence[Lens], tokens: Tensor) -> np.ndarray:
