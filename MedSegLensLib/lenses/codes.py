@@ -134,8 +134,12 @@ class CodesBuilder:
                 cause = "the segmenter's activations hold values that are not finite (nan or inf)."
                 raise CaseError(lens.tap, cause, "Check the case for broken voxels and the pack with `pack verify`.")
             a = self._a[: lens.d_sae * n].view(-1, n)
-            torch.addmm(lens.b_enc[:, None], self._W, (x - lens.b_dec).T, out=a)
-            hit = torch.gt(a, lens.threshold[:, None], out=self._hit[: lens.d_sae * n].view(-1, n))
+            if lens.activation == "jumprelu":
+                torch.addmm(lens.b_enc[:, None], self._W, (x - lens.b_dec).T, out=a)
+            else:
+                a.copy_(lens.encode(x).T)
+            least = lens.threshold[:, None] if lens.activation == "jumprelu" else torch.zeros((), device=a.device)
+            hit = torch.gt(a, least, out=self._hit[: lens.d_sae * n].view(-1, n))
             # numpy's flatnonzero and a gather take 1.3 ms a block where a[mask] and mask.sum(1) take 6.4 (GEMM: 6.1)
             hits = np.flatnonzero(hit.cpu().numpy())
             values = a.view(-1).index_select(0, torch.from_numpy(hits).to(self._W.device))

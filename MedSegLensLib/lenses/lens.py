@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from MedSegLensLib.lenses import matching_pursuit, topk
+
 
 @dataclass
 class Lens:
@@ -18,6 +20,9 @@ class Lens:
     depend on the batch it came in. The formulas and the order of operations are SAELens' `JumpReLUSAE`
     with `apply_b_dec_to_input`, so both give the same codes from the same file.
 
+    Two kinds cannot be written with a threshold, and `activation` names them. "topk": each token keeps its k largest
+    a (see topk.py). "matching_pursuit": see matching_pursuit.py; the encoder is not used there.
+
     Attributes:
         tap: name of the module whose output is decomposed.
         W_enc: (d_in, d_sae) float32.
@@ -25,8 +30,9 @@ class Lens:
         W_dec: (d_sae, d_in), each row of unit norm: the latent's direction, so z is in the units of x.
         b_dec: (d_in,).
         threshold: (d_sae,), not negative.
-        k: mean number of active latents a token the lens was trained for.
+        k: mean number of active latents a token the lens was trained for (of "topk" exactly).
         metadata: facts for the reader (training configuration, log, measures); JSON values only.
+        activation: "jumprelu", "topk" or "matching_pursuit".
 
     The tensors are on one device and float32; `encode_tokens` moves tokens there.
 
@@ -42,6 +48,7 @@ class Lens:
     threshold: Tensor
     k: int
     metadata: dict = field(default_factory=dict)
+    activation: str = "jumprelu"
 
     @property
     def d_in(self) -> int:
@@ -53,7 +60,11 @@ class Lens:
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (N, d_sae) of tokens x (N, d_in); zero where a latent does not fire."""
+        if self.activation == "matching_pursuit":
+            return matching_pursuit.encode(x - self.b_dec, self.W_dec, self.k)
         a = torch.addmm(self.b_enc, x - self.b_dec, self.W_enc)
+        if self.activation == "topk":
+            return torch.where(a > topk.cut(a.detach(), self.k), a, 0.0)
         # threshold >= 0, so a > threshold implies a > 0 and the relu needs no pass of its own
         return torch.where(a > self.threshold, a, 0.0)
 

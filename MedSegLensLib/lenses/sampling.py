@@ -1,5 +1,6 @@
 """Which tokens a lens is trained on: a share for each tissue, so that background does not swamp the lesion."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -20,16 +21,17 @@ DEFAULT_SHARES = {AIR: 0.10, BRAIN: 0.45, LESION: 0.30, BORDER: 0.15}
 class TokenSource(Protocol):
     """What a lens is trained on.
 
-    `held_out` is used for no gradient: it sets the inference threshold and the closing measures, so it should have the
-    mixture on which L0 shall equal k (the natural one of whole cases).
+    `held_out` is used for no gradient: the closing measures are of it. `natural` sets the inference threshold, so it has
+    the mixture on which L0 shall equal k (that of whole cases); it may be the held-out tokens themselves.
     """
 
     d_in: int
     held_out: Tensor  # (n, d_in)
     held_out_strata: np.ndarray  # int8 (n,)
+    natural: Tensor  # (n, d_in)
 
-    def batches(self, size: int, seed: int) -> Iterator[Tensor]:
-        """Endless batches (size, d_in), float32, the same for the same seed."""
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """Endless batches (size, d_in), float32, from number `start` on; each depends on the seed and its number."""
         ...
 
 
@@ -57,7 +59,7 @@ class TokenBuffer:
             raise UsageError("token sample", "no wanted stratum has a token.", "Check the shares and the cases.")
         self.pools = {s: pools[s] for s in shares}
         self.shares = {s: share / sum(shares.values()) for s, share in shares.items()}
-        self.held_out, self.held_out_strata = held_out, held_out_strata
+        self.held_out, self.held_out_strata, self.natural = held_out, held_out_strata, held_out
         self.d_in = held_out.shape[1]
 
     @staticmethod
@@ -87,8 +89,8 @@ class TokenBuffer:
         """
         rng = np.random.default_rng(seed)
         quota = {s: int(np.ceil(capacity * share)) for s, share in shares.items() if share > 0}
-        pools = {s: _Reservoir(q) for s, q in quota.items()}
-        apart = {s: _Reservoir(held_out) for s in range(len(STRATA))}
+        pools = {s: Reservoir(q) for s, q in quota.items()}
+        apart = {s: Reservoir(held_out) for s in range(len(STRATA))}
         for tokens, strata in chunks:
             strata = np.asarray(strata).reshape(-1)
             if len(tokens) != len(strata):
@@ -109,19 +111,28 @@ class TokenBuffer:
         kept = {s: r.tokens for s, r in pools.items() if r.n}
         return TokenBuffer(kept, tokens[torch.from_numpy(order)].float(), strata[order], shares)
 
-    def batches(self, size: int, seed: int) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        counts = {s: int(size * share) for s, share in self.shares.items()}
-        counts[max(self.shares, key=self.shares.__getitem__)] += size - sum(counts.values())
-        while True:
-            parts = [
-                self.pools[s].index_select(0, torch.randint(len(self.pools[s]), (n,), generator=generator)).float()
-                for s, n in counts.items()
-            ]
-            yield torch.cat(parts)
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        for number in itertools.count(start):
+            yield draw(self.pools, self.shares, size, generator_of(seed, number))
 
 
-class _Reservoir:
+def draw(pools: Mapping[int, Tensor], shares: Mapping[int, float], size: int, generator: torch.Generator) -> Tensor:
+    """A batch (size, d_in), float32: of each stratum its share (they sum to 1), drawn with replacement from its pool."""
+    counts = {s: int(size * share) for s, share in shares.items()}
+    counts[max(shares, key=shares.__getitem__)] += size - sum(counts.values())
+    parts = [
+        pools[s].index_select(0, torch.randint(len(pools[s]), (n,), generator=generator)).float()
+        for s, n in counts.items()
+    ]
+    return torch.cat(parts)
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """A generator for these numbers (a seed and a step, say): no state has to be kept to go on from any step."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+class Reservoir:
     """The `size` tokens with the smallest keys of all that were offered."""
 
     def __init__(self, size: int):
