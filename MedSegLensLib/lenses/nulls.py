@@ -123,11 +123,12 @@ def calibrated(lens: Lens, tokens: Tensor) -> Lens:
     return lens
 
 
-def stability_nulls(tokens: Tensor, m: int, seeds: int, seed: int = 0) -> dict[str, tuple[Tensor, np.ndarray]]:
+def stability_nulls(tokens: Tensor, m: int, seeds: int, seed: int = 0) -> dict[str, tuple[list[Tensor], np.ndarray]]:
     """How stable dictionaries are in which nothing was learned, as `stability.decoder_stability` over `seeds` lenses.
 
-    Name -> (rows (m, d) of the first, stability float32 (m,)): "random" rows; "start", rows as the training starts;
-    "tokens", directions of tokens without noise, the hardest. `tokens` in the mixture that the training sees.
+    Name -> (rows (m, d) of each lens, stability float32 (m,) of the first): "random" rows; "start", rows as the
+    training starts; "tokens", directions of tokens without noise, the hardest. `tokens` in the mixture that the
+    training sees.
     """
     d = tokens.shape[1]
     makers = {
@@ -137,8 +138,8 @@ def stability_nulls(tokens: Tensor, m: int, seeds: int, seed: int = 0) -> dict[s
     }
     found = {}
     for name, make in makers.items():
-        first, *others = [make(seed + 1000 * s) for s in range(seeds)]
-        found[name] = (first, rows_stability(first.numpy(), [rows.numpy() for rows in others]))
+        lenses = [make(seed + 1000 * s) for s in range(seeds)]
+        found[name] = (lenses, rows_stability(lenses[0].numpy(), [rows.numpy() for rows in lenses[1:]]))
     return found
 
 

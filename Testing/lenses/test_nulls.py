@@ -84,7 +84,7 @@ def test_the_threshold_is_where_k_latents_fire(tokens, like):
 
 def test_what_nobody_trained_is_not_stable(tokens):
     nulls = stability_nulls(tokens, 64, seeds=3)
-    assert set(nulls) == {"random", "start", "tokens"}
+    assert set(nulls) == {"random", "start", "tokens"} and all(len(rows) == 3 for rows, _ in nulls.values())
     shares = {name: stable_share(stability) for name, (_, stability) in nulls.items()}
     means = {name: float(np.mean(stability)) for name, (_, stability) in nulls.items()}
     assert shares["random"] == 0 and shares["start"] < 0.1
