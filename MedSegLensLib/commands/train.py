@@ -1,14 +1,13 @@
-"""`medseglens train`: a segmenter, or a lens at one of its taps."""
+"""`medseglens train`: a segmenter, or (train_lens.py) lenses at its taps."""
 
 import json
 from pathlib import Path
 
 from MedSegLensLib.commands.common import Result, add_command, output_folder, progress_bar
+from MedSegLensLib.commands.train_lens import add_lens_parser
 from MedSegLensLib.errors import CaseError, UsageError
 
 SEGMENTER_FILE, TRAINING_FILE = "segmenter.safetensors", "training.json"
-FINETUNE_CASES = 16
-"""Of a larger cohort, the last steps of a lens use the first so many: they are kept in memory, 50 MB a case."""
 
 
 def add_parser(commands) -> None:
@@ -20,13 +19,7 @@ def add_parser(commands) -> None:
     segmenter.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and log")
     segmenter.add_argument("--steps", type=int, help="instead of the configuration's number (a quick try)")
     segmenter.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
-    lens = add_command(actions, "lens", "train a BatchTopK lens at a tap of a trained segmenter", run_lens)
-    lens.add_argument("--config", type=Path, required=True, help="JSON, as in Resources/Configurations")
-    lens.add_argument("--segmenter", type=Path, required=True, help="folder written by `train segmenter`")
-    lens.add_argument("--cases", type=Path, required=True, help="folder with the case folders the config names")
-    lens.add_argument("--out", type=Path, required=True, help="folder for the lens, in SAELens' layout")
-    lens.add_argument("--steps", type=int, help="instead of the configuration's number")
-    lens.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+    add_lens_parser(actions)
 
 
 def read_config(path: Path) -> dict:
@@ -98,53 +91,3 @@ def trained_segmenter(folder: Path):
     except (OSError, SafetensorError, RuntimeError) as problem:
         raise UsageError(folder, f"does not hold this segmenter's weights ({problem}).", "Train it again.") from None
     return network.eval(), config.segmenter, config.input, record
-
-
-def run_lens(options) -> Result:
-    from MedSegLensLib.cases.reading import read_case
-    from MedSegLensLib.cases.writing import check_folder
-    from MedSegLensLib.editing.finetuning import finetune
-    from MedSegLensLib.editing.harvest import harvest
-    from MedSegLensLib.lenses.files import save_lens
-    from MedSegLensLib.lenses.sampling import DEFAULT_SHARES, STRATA, TokenBuffer
-    from MedSegLensLib.lenses.training import LensConfig, calibrate, train_lens
-    from MedSegLensLib.segmenters.engine import best_device, choose_engine
-
-    check_folder(options.out)
-    values = read_config(options.config)
-    names, capacity = values.pop("cases", []), values.pop("tokens", 400_000)
-    finetuning = {"steps": 0} | values.pop("finetune", {})
-    shares = {STRATA.index(k): v for k, v in values.pop("shares", {}).items()} or DEFAULT_SHARES
-    if options.steps:
-        values["steps"] = options.steps
-    values["device"] = options.device or values.get("device") or best_device()
-    try:
-        config = LensConfig(**values)
-    except TypeError as problem:
-        raise UsageError(options.config, f"does not describe a lens ({problem}).", "See docs/training.md.") from None
-    network, segmenter, spec, _ = trained_segmenter(options.segmenter)
-    read_cases(options.cases, names[:1])  # a wrong folder is said before the work starts
-    with progress_bar(options.json) as progress:
-        shape = (len(spec.modalities), *((160, 160) if segmenter.spatial_dims == 2 else segmenter.patch_size))
-        engine, _ = choose_engine(network, shape, values["device"])
-        prepared = engine.prepare(network, segmenter.spatial_dims)
-
-        def chunks():
-            for i, name in enumerate(names):
-                progress("reading tokens", i / len(names))
-                yield from harvest(read_case(options.cases / name), prepared, segmenter, spec, config.tap, engine)
-
-        buffer = TokenBuffer.gather(chunks(), capacity, config.seed, shares)
-        lens = train_lens(buffer, config, progress)
-        if finetuning["steps"]:
-            cases = read_cases(options.cases, names[:FINETUNE_CASES])
-            lens = finetune(
-                lens, cases, prepared, segmenter, spec, engine, **finetuning, seed=config.seed, progress=progress
-            )
-            lens = calibrate(lens, buffer)
-            lens.metadata["finetuned"] = finetuning
-    lens.metadata["cases"] = names
-    save_lens(lens, options.out)
-    held_out = lens.metadata["held_out"]
-    data = {"folder": str(options.out), "tap": config.tap, "held_out": held_out}
-    return Result(data, [f"Lens at {config.tap}: {json.dumps(held_out)}", f"Written: {options.out}"])

@@ -6,6 +6,7 @@ decides by. A few hundred steps on the divergence of the spliced network from th
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def finetune(
     rng = np.random.default_rng(seed)
     lens = lens.to(engine.device)
     weights = [w.clone().requires_grad_() for w in (lens.W_enc, lens.b_enc, lens.W_dec, lens.b_dec)]
-    trained = Lens(lens.tap, *weights, lens.threshold, lens.k, lens.metadata)
+    names = ("W_enc", "b_enc", "W_dec", "b_dec")
+    trained = replace(lens, **dict(zip(names, weights, strict=True)))
     optimiser = torch.optim.Adam(weights, lr=lr, fused=True)
     samples = [_Samples.of(case, spec, config) for case in cases]
     errors: list[Tensor] = []
@@ -88,8 +90,8 @@ def finetune(
             rows /= rows.norm(dim=1, keepdim=True).clamp_min(1e-8)
         if progress:
             progress(f"fitting the lens to the segmentation, divergence {float(kl.detach()):.4f}", (step + 1) / steps)
-    done = [w.detach() for w in weights]
-    return Lens(lens.tap, *done, lens.threshold, lens.k, dict(lens.metadata))
+    done = {name: w.detach() for name, w in zip(names, weights, strict=True)}
+    return replace(lens, **done, metadata=dict(lens.metadata))
 
 
 class _Samples:

@@ -4,7 +4,6 @@ Costa et al. 2025, "From flat to hierarchical: extracting sparse representations
 2506.03093). Trained by sae-lens; here only encoded. There is no encoder: the decoder's rows are compared with the rest.
 """
 
-import torch
 from torch import Tensor
 
 

@@ -1,9 +1,9 @@
 """Matryoshka: the first latents alone must reconstruct too.
 
-Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse autoencoders" (arXiv 2503.17547). The loss is
-the mean over nested dictionaries, of the first m_1 < m_2 < ... < width latents, each of the error it leaves. That keeps
-the general latents, the first ones, from being split up into special ones. Which activations stay is decided as in
-BatchTopK.
+Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse autoencoders" (arXiv 2503.17547). The loss
+is the mean over nested dictionaries, of the first m_1 < m_2 < ... < width latents, each of the error it leaves. That
+keeps the general latents, the first ones, from being split up into special ones. Which activations stay is decided as
+in BatchTopK.
 """
 
 

@@ -1,7 +1,7 @@
 """Codes of a batch and what they reconstruct, in the cheaper of two ways; both give the same gradients.
 
-A batch of n tokens has n x width activations, of which k / width (some 3 %) stay. Dense products ignore that: of the five
-matrix products of a step (encode, decode, and three gradients) four have mostly zeros in them. The sparse way does
+A batch of n tokens has n x width activations, of which k / width (some 3 %) stay. Dense products ignore that: of the
+five matrix products of a step (encode, decode, and three gradients) four have mostly zeros in them. The sparse way does
 only the first in full, and the rest entry by entry with `embedding_bag`. Measured on one AVX-512 thread, d = 256, 2048
 latents, k = 32, 4096 tokens: dense decode 66 ms, sparse 6; gradient of the codes 56 and 9; of the decoder 70 and 7; of
 the encoder 70 and 7. A GPU's dense products are the faster ones.

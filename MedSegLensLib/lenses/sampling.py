@@ -21,8 +21,8 @@ DEFAULT_SHARES = {AIR: 0.10, BRAIN: 0.45, LESION: 0.30, BORDER: 0.15}
 class TokenSource(Protocol):
     """What a lens is trained on.
 
-    `held_out` is used for no gradient: the closing measures are of it. `natural` sets the inference threshold, so it has
-    the mixture on which L0 shall equal k (that of whole cases); it may be the held-out tokens themselves.
+    `held_out` is used for no gradient: the closing measures are of it. `natural` sets the inference threshold, so it
+    has the mixture on which L0 shall equal k (that of whole cases); it may be the held-out tokens themselves.
     """
 
     d_in: int
@@ -117,7 +117,7 @@ class TokenBuffer:
 
 
 def draw(pools: Mapping[int, Tensor], shares: Mapping[int, float], size: int, generator: torch.Generator) -> Tensor:
-    """A batch (size, d_in), float32: of each stratum its share (they sum to 1), drawn with replacement from its pool."""
+    """A batch (size, d_in), float32: of each stratum its share (they sum to 1), with replacement from its pool."""
     counts = {s: int(size * share) for s, share in shares.items()}
     counts[max(shares, key=shares.__getitem__)] += size - sum(counts.values())
     parts = [

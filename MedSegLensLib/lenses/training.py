@@ -150,6 +150,8 @@ def train_lenses(
         for training in trainings:
             training.save()
         raise
+    for training in trainings:
+        training.save()
     return [training.lens() for training in trainings]
 
 
@@ -388,7 +390,7 @@ class Training:
         return Dictionary(starting_rows(data, config.width, config.init, config.noise, generator))
 
     def _room(self, n: int) -> Tensor:
-        """Room for the activations of a batch, the same at each step: fresh memory costs as much as half the product."""
+        """Room for a batch's activations, the same at each step: fresh memory costs a third of the product."""
         if getattr(self, "_activations", None) is None or len(self._activations) != n:
             self._activations = torch.empty(n, self.config.width)
         return self._activations

@@ -1,0 +1,288 @@
+"""`medseglens train lens`: one lens or many, from tokens harvested once."""
+
+import itertools
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from MedSegLensLib.commands.common import Result, add_command, output_folder, progress_bar
+from MedSegLensLib.errors import CaseError, UsageError
+
+FINETUNE_CASES = 16
+"""Of a larger cohort, the last steps of a lens use the first so many: they are kept in memory, 50 MB a case."""
+
+HELD_OUT_TOKENS = 16_384
+AXES = ("tap", "kind", "width", "k", "seed")
+"""What a configuration may give several of: every combination becomes a lens."""
+
+DESCRIPTION = """train lenses at taps of a segmenter, on one case or ten thousand
+
+The activations are harvested once, into --store (or a folder that is removed in the end), and streamed from there.
+Where several taps, kinds, widths, k or seeds are given, each combination becomes a lens in a folder of its own, all
+trained side by side in one pass:
+
+  medseglens train lens --pack glioma-unet --tap model.1 --seed 0 1 2 --cases cases --out lenses
+
+Kinds: batch_topk (default), topk, matryoshka, archetypal. With `pip install "medseglens[train]"` also those that
+sae-lens trains: jumprelu, gated, standard, matching_pursuit."""
+
+
+def add_lens_parser(actions) -> None:
+    lens = add_command(actions, "lens", "train lenses at taps of a segmenter", run_lens, DESCRIPTION)
+    lens.add_argument("--config", type=Path, help="JSON, as in Resources/Configurations; flags go before it")
+    source = lens.add_mutually_exclusive_group(required=True)
+    source.add_argument("--segmenter", type=Path, help="folder written by `train segmenter`")
+    source.add_argument("--pack", help="lens pack whose segmenter to use: a name, a folder or a .zip")
+    lens.add_argument("--cases", type=Path, required=True, help="folder of case folders, or of one case")
+    lens.add_argument("--out", type=Path, required=True, help="folder for the lens, in SAELens' layout")
+    lens.add_argument("--tap", nargs="+", action="extend", help="module (see `pack show PACK --taps`); one or several")
+    lens.add_argument("--kind", nargs="+", help="one or several kinds (default batch_topk)")
+    lens.add_argument("--width", nargs="+", type=int, help="number of latents, one or several (default 1024)")
+    lens.add_argument("--k", nargs="+", type=int, help="active latents a token, one or several (default 32)")
+    lens.add_argument("--seed", nargs="+", type=int, help="one or several (default 0)")
+    lens.add_argument("--steps", type=int, help="steps of the optimiser (default 6000)")
+    lens.add_argument("--batch", type=int, help="tokens a step (default 2048)")
+    lens.add_argument("--lr", type=float, help="learning rate (default 0.001)")
+    lens.add_argument("--init", choices=("tokens", "centroids"), help="how the decoder starts (default tokens)")
+    lens.add_argument("--tokens", type=int, help="tokens to keep for training, of all cases together (default 400000)")
+    lens.add_argument(
+        "--held-out", type=int, help="cases to measure on, not trained on (default one in ten from four on)"
+    )
+    lens.add_argument("--finetune", type=int, metavar="STEPS", help="closing steps on the spliced segmentation")
+    lens.add_argument("--store", type=Path, help="folder for the harvested tokens, kept for further trainings")
+    lens.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default 500)")
+    lens.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
+    lens.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained: a configuration for each lens, and what they share."""
+
+    lenses: list
+    cases: list[str]
+    tokens: int
+    shares: dict[str, float] | None
+    held_out: int | None
+    finetune: dict
+
+
+def read_order(options, device: str) -> Order:
+    """From the file and the flags, which go before it. Raises UsageError."""
+    from MedSegLensLib.commands.train import read_config
+    from MedSegLensLib.lenses.training import LensConfig
+
+    values = read_config(options.config) if options.config else {}
+    flags = (*AXES, "steps", "batch", "lr", "init", "tokens", "held_out")
+    values |= {name: getattr(options, name) for name in flags if getattr(options, name) is not None}
+    if options.finetune is not None:
+        values["finetune"] = {"steps": options.finetune}
+    values["device"] = options.device or values.get("device") or device
+    cases, tokens = values.pop("cases", []), values.pop("tokens", 400_000)
+    shares, held_out = values.pop("shares", None), values.pop("held_out", None)
+    finetune, sweep = {"steps": 0} | values.pop("finetune", {}), values.pop("sweep", [{}])
+    subject = options.config or "train lens"
+    if not values.get("tap"):
+        raise UsageError(subject, "no tap was given.", "Give --tap; `medseglens pack show PACK --taps` lists them.")
+    if not isinstance(sweep, list) or not all(isinstance(entry, dict) for entry in sweep) or not sweep:
+        raise UsageError(subject, "its sweep is not a list of configurations.", "See docs/training.md.")
+    unknown = sorted({n for entry in (values, *sweep) for n in entry} - {f.name for f in fields(LensConfig)})
+    if unknown:
+        raise UsageError(subject, f"does not describe a lens ({', '.join(unknown)}).", "See docs/training.md.")
+    lenses = []
+    for entry in sweep:
+        one = values | entry
+        axes = [one[name] if isinstance(one.get(name), list) else [one.get(name)] for name in AXES]
+        for combination in itertools.product(*axes):
+            chosen = {name: value for name, value in zip(AXES, combination, strict=True) if value is not None}
+            try:
+                lenses.append(LensConfig(**(one | chosen)))
+            except TypeError as problem:
+                raise UsageError(subject, f"does not describe a lens ({problem}).", "See docs/training.md.") from None
+    return Order(lenses, cases, tokens, shares, held_out, finetune)
+
+
+def folders_of(lenses: list, out: Path) -> list[Path]:
+    """Where each lens goes: `out` itself for one, else `out/<tap>/<kind>-<width>-k<k>-seed-<seed>`."""
+    if len(lenses) == 1:
+        return [out]
+    folders: list[Path] = []
+    for lens in lenses:
+        tap = re.sub(r"[^A-Za-z0-9._-]+", "_", lens.tap)
+        name = f"{lens.kind}-{lens.width}-k{lens.k}-seed-{lens.seed}"
+        same = sum(folder.parent.name == tap and folder.name.split("+")[0] == name for folder in folders)
+        folders.append(out / tap / (f"{name}+{same + 1}" if same else name))
+    return folders
+
+
+def case_folders(folder: Path, names: list[str], left_out: tuple[str, ...]) -> dict[str, Path]:
+    """The cases to train on by name: those named, or all in the folder but `left_out`, or the folder itself."""
+    if names:
+        missing = [name for name in names if not (folder / name).is_dir()]
+        if missing:
+            raise CaseError(folder / missing[0], "is named by the configuration and is not there.", "Correct --cases.")
+        return {name: folder / name for name in names}
+    if not folder.is_dir():
+        raise CaseError(folder, "it is no folder.", "Give a folder of case folders with --cases.")
+    found = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in left_out}
+    return found or {folder.name: folder}
+
+
+def run_lens(options) -> Result:
+    import shutil
+
+    from MedSegLensLib.cases.writing import check_folder
+    from MedSegLensLib.lenses.checkpoint import CHECKPOINT_NAME
+    from MedSegLensLib.lenses.files import save_lens
+    from MedSegLensLib.lenses.ranks import device_of, ranks_of_environment
+    from MedSegLensLib.lenses.training import Training, train_lenses
+    from MedSegLensLib.reports.training_page import write_training_page
+    from MedSegLensLib.segmenters.engine import best_device, check_device
+
+    check_folder(options.out)
+    device = options.device or best_device()
+    check_device(device)
+    order = read_order(options, device)
+    device = device_of(order.lenses[0].device)
+    folders = folders_of(order.lenses, options.out)
+    checkpoints = [folder / CHECKPOINT_NAME for folder in folders]
+    stopped = next((path for path in checkpoints if path.exists()), None)
+    if stopped and not options.resume:
+        remedy = "Add --resume to go on with it, or remove the file to start anew."
+        raise UsageError(stopped, "a training that was stopped is there.", remedy)
+    segmenter = _Segmenter.of(options)
+    cases = case_folders(options.cases, order.cases, segmenter.held_out)
+    store_folder = options.store or options.out / ".harvested"
+    ranks = ranks_of_environment(device)
+    with progress_bar(options.json or not ranks.first) as progress:
+        engine, network = segmenter.prepare(device)
+        store = _harvested(store_folder, order, cases, segmenter, network, engine, ranks, progress)
+        taps = list(dict.fromkeys(lens.tap for lens in order.lenses))
+        memory = max(64, 1024 // len(taps))
+        sources = {tap: store.tokens(tap, held_out=order.held_out, memory_mb=memory) for tap in taps}
+        for folder in folders:
+            output_folder(folder)
+        trainings = [
+            Training(sources[config.tap], config, checkpoint, ranks)
+            for config, checkpoint in zip(order.lenses, checkpoints, strict=True)
+        ]
+        if options.resume:
+            for training in trainings:
+                training.resume()
+        lenses = train_lenses(trainings, progress, options.checkpoint_every)
+        if not ranks.first:
+            return Result({"rank": ranks.rank})
+        done = []
+        for config, folder, lens in zip(order.lenses, folders, lenses, strict=True):
+            source = sources[config.tap]
+            if order.finetune["steps"]:
+                lens = _finetuned(lens, source, order, config.seed, cases, segmenter, network, engine, progress)
+            lens.metadata |= {"cases": list(cases), "held_out_tokens": source.held_out_said}
+            save_lens(lens, folder)
+            name = lens.tap if len(folders) == 1 else str(folder.relative_to(options.out))
+            write_training_page([(name, lens.metadata)], folder / "training.html")
+            done.append((name, folder, lens))
+    if len(done) > 1:
+        write_training_page([(name, lens.metadata) for name, _, lens in done], options.out / "training.html")
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
+    if not options.store:
+        shutil.rmtree(store_folder, ignore_errors=True)
+    text = [f"Measured on {done[0][2].metadata['held_out_tokens']}."]
+    for name, folder, lens in done:
+        text += [f"Lens at {name}: {json.dumps(lens.metadata['held_out'])}", f"Written: {folder}"]
+    if len(done) == 1:
+        lens = done[0][2]
+        return Result({"folder": str(options.out), "tap": lens.tap, "held_out": lens.metadata["held_out"]}, text)
+    entries = [
+        {"folder": str(folder), "held_out": lens.metadata["held_out"], **_axes(lens)} for _, folder, lens in done
+    ]
+    return Result({"folder": str(options.out), "lenses": entries}, text)
+
+
+def _axes(lens) -> dict:
+    return {name: lens.metadata["training"][name] for name in AXES}
+
+
+@dataclass(frozen=True)
+class _Segmenter:
+    """What tokens are harvested from, out of a training folder or a pack."""
+
+    network: object
+    config: object
+    spec: object
+    held_out: tuple[str, ...]  # cases that must not be trained on
+
+    @staticmethod
+    def of(options) -> "_Segmenter":
+        if options.pack:
+            from MedSegLensLib.packs.pack import load_pack
+
+            pack = load_pack(options.pack)
+            held_out = tuple(pack.info.trained_on.held_out)
+            return _Segmenter(pack.network(), pack.info.segmenter, pack.input_spec(), held_out)
+        from MedSegLensLib.commands.train import trained_segmenter
+
+        network, config, spec, _ = trained_segmenter(options.segmenter)
+        return _Segmenter(network, config, spec, ())
+
+    def prepare(self, device: str):
+        from MedSegLensLib.segmenters.engine import choose_engine
+
+        shape = (160, 160) if self.config.spatial_dims == 2 else self.config.patch_size
+        engine, _ = choose_engine(self.network, (len(self.spec.modalities), *shape), device)
+        return engine, engine.prepare(self.network, self.config.spatial_dims)
+
+    def hash(self) -> str:
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: _Segmenter, network, engine, ranks, progress):
+    """The store with every case in it; those that are there already are not harvested again."""
+    import math
+
+    from MedSegLensLib.cases.reading import read_case
+    from MedSegLensLib.editing.harvest import harvest_taps
+    from MedSegLensLib.lenses.token_store import HarvestPlan, TokenStore
+
+    plan = HarvestPlan(
+        taps=tuple(dict.fromkeys(lens.tap for lens in order.lenses)),
+        segmenter=segmenter.hash(),
+        per_case=math.ceil(order.tokens / len(cases)),
+        natural=math.ceil(HELD_OUT_TOKENS / len(cases)) if len(cases) < 64 else 256,
+        seed=0,
+        shares=order.shares,
+    )
+    if ranks.first:
+        store = TokenStore.create(folder, plan)
+    ranks.wait()
+    store = TokenStore.create(folder, plan)
+    for i, (name, path) in enumerate(cases.items()):
+        if i % ranks.size == ranks.rank and not store.has(name):
+            progress(f"reading tokens, {name}", i / len(cases))
+            case = read_case(path)
+            store.add(name, harvest_taps(case, network, segmenter.config, segmenter.spec, plan.taps, engine))
+    ranks.wait()
+    return store
+
+
+def _finetuned(lens, source, order: Order, seed: int, cases, segmenter: _Segmenter, network, engine, progress):
+    from MedSegLensLib.cases.reading import read_case
+    from MedSegLensLib.editing.finetuning import finetune
+    from MedSegLensLib.lenses.training import calibrate
+
+    trained_on = [name for name in cases if name not in source.held_out_cases][:FINETUNE_CASES]
+    some = [read_case(cases[name]) for name in trained_on]
+    lens = finetune(
+        lens, some, network, segmenter.config, segmenter.spec, engine, **order.finetune, seed=seed, progress=progress
+    )
+    lens = calibrate(lens, source)
+    lens.metadata["finetuned"] = order.finetune
+    return lens
