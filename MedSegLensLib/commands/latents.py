@@ -73,11 +73,11 @@ def run(options) -> Result:
         "notes": session.notes,
     }
     text = [f"Latents of {session.case.name} at {tap}, by influence on {options.region} (mL, if suppressed):"]
-    text += [f"  {'latent':>6} {'active mL':>10} {'maximum':>8} {'predicted':>10} {'measured':>9}"]
+    text += [f"  {'latent':>6} {'active mL':>10} {'maximum':>8} {'predicted':>10} {'measured':>9}  name"]
     for row in rows[:10]:
-        measured = "" if row["suppressed_ml"] is None else f"{row['suppressed_ml']:+9.2f}"
+        measured = f"{'':9}" if row["suppressed_ml"] is None else f"{row['suppressed_ml']:+9.2f}"
         numbers = f"{row['active_ml']:>10.1f} {row['maximum']:>8.2f} {row['attribution_ml']:>+10.2f}"
-        text.append(f"  {row['latent']:>6} {numbers} {measured}")
+        text.append(f"  {row['latent']:>6} {numbers} {measured}  {row['name']}".rstrip())
     if not rows:
         text.append(f"  none: no latent has influence on {options.region} in this case.")
     text += [
@@ -109,7 +109,7 @@ def latent_rows(session: "Session", found: "Influence") -> list[dict]:
     """One row per latent that fires in the case: those with the largest measured or predicted influence first."""
     import numpy as np
 
-    from MedSegLensLib.editing.places import ras_point
+    from MedSegLensLib.editing.places import ras_point, token_middle
 
     codes = session.codes_at(found.tap)
     summary = codes.summary()
@@ -136,24 +136,24 @@ def latent_rows(session: "Session", found: "Influence") -> list[dict]:
     rows.sort(key=lambda r: (r["suppressed_ml"] is None, -abs(r["suppressed_ml"] or 0), -abs(r["attribution_ml"])))
     for row in rows:
         tokens, values = codes.latent(row["latent"])
-        index = np.unravel_index(tokens[int(np.argmax(values))], codes.grid)
-        cell = tuple(slice(int(i), int(i) + 1) for i in index[1:])
-        steps = [n // g for n, g in zip(session.sampling.sample_shape, codes.grid[1:], strict=True)]
-        inside = tuple(slice(c.start * f, c.stop * f) for c, f in zip(cell, steps, strict=True))
-        place = session.sampling.place(int(index[0]), inside)
-        peak = ras_point(session.conformed, tuple((p.start + p.stop - 1) / 2 for p in place))
+        middle = token_middle(tokens[int(np.argmax(values))], session.sampling, codes.grid)
+        peak = ras_point(session.conformed, middle)
         row["peak_r_mm"], row["peak_a_mm"], row["peak_s_mm"] = (round(float(p), 1) for p in peak)
     return rows
 
 
 def latent_names(session: "Session", tap: str) -> dict[int, str]:
-    """Where the catalogue saw each latent fire, in a word; '' where it is not in the catalogue."""
+    """What each latent is called: by the user's notes, else by the catalogue; '' where it is not in the catalogue."""
     table = session.pack.catalogue()
     if table is None:
         return {}
-    from MedSegLensLib.packs.catalogue import described
+    from MedSegLensLib.packs.catalogue import shown_name
+    from MedSegLensLib.packs.notes import notes_of
 
-    return {row["latent"]: described(row) for row in table.to_pylist() if row["tap"] == tap}
+    noted = notes_of(session.pack)
+    return {
+        row["latent"]: shown_name(row, noted.name(tap, row["latent"])) for row in table.to_pylist() if row["tap"] == tap
+    }
 
 
 def write_latents_csv(rows: list[dict], path: Path) -> None:

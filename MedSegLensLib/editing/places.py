@@ -7,7 +7,7 @@ from scipy import ndimage
 from MedSegLensLib.cases.case import region_mask
 from MedSegLensLib.cases.conform import Conformed
 from MedSegLensLib.editing.recipe import RegionOf, SliceRange, VoxelMask, Where
-from MedSegLensLib.segmenters.sampling import Sampling
+from MedSegLensLib.segmenters.sampling import Box, Sampling
 
 
 def voxels_of(where: Where, conformed: Conformed, labels: np.ndarray) -> np.ndarray:
@@ -55,6 +55,18 @@ def tokens_of(inside: np.ndarray, sampling: Sampling, grid: tuple[int, ...]) -> 
     share = share_inside(inside, sampling, grid)
     tokens = share >= 0.5
     return tokens if tokens.any() else share > 0
+
+
+def token_box(token: int, sampling: Sampling, grid: tuple[int, ...]) -> Box:
+    """The box (z, y, x) of the conformed volume that a token covers; `grid` is the codes': (samples, *the tap's)."""
+    sample, *cell = (int(i) for i in np.unravel_index(int(token), grid))
+    steps = [n // g for n, g in zip(sampling.sample_shape, grid[1:], strict=True)]
+    return sampling.place(sample, tuple(slice(i * f, (i + 1) * f) for i, f in zip(cell, steps, strict=True)))
+
+
+def token_middle(token: int, sampling: Sampling, grid: tuple[int, ...]) -> tuple[float, float, float]:
+    """The voxel index (z, y, x) of a token's middle in the conformed box; see `token_box`."""
+    return tuple((b.start + b.stop - 1) / 2 for b in token_box(token, sampling, grid))
 
 
 def brain_tokens(conformed: Conformed, sampling: Sampling, grid: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from MedSegLensLib.cases.case import LABELS
 from MedSegLensLib.cases.volume import placed_image
 from MedSegLensLib.editing.influence import attribute, dense_latents, suppress
-from MedSegLensLib.editing.places import ras_point, share_inside, tokens_of
+from MedSegLensLib.editing.places import ras_point, share_inside, token_middle, tokens_of
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.packs.catalogue import described
 from MedSegLensLib.worker.answers import Point
@@ -190,13 +190,10 @@ class Ranking:
             codes = session.codes_at(tap)
             summary = codes.summary()
             peaks = np.full((codes.n_latents, 3), np.nan)
-            steps = self._steps(tap)
             for latent in np.flatnonzero(summary.count).tolist():
                 tokens, values = codes.latent(latent)
-                sample, *cell = np.unravel_index(tokens[int(np.argmax(values))], codes.grid)
-                box = tuple(slice(int(c) * f, (int(c) + 1) * f) for c, f in zip(cell, steps, strict=True))
-                place = session.sampling.place(int(sample), box)
-                peaks[latent] = ras_point(session.conformed, tuple((p.start + p.stop - 1) / 2 for p in place))
+                peak = token_middle(tokens[int(np.argmax(values))], session.sampling, codes.grid)
+                peaks[latent] = ras_point(session.conformed, peak)
             self._peaks[tap] = peaks
         return self._peaks[tap]
 
