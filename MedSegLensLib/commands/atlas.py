@@ -92,8 +92,18 @@ def case_folders(folder: Path) -> dict[str, Path]:
 
 
 def notes_of(pack, path: Path | None) -> dict[tuple[str, int], dict]:
-    """The user's notes on this pack by (tap, latent), as plain values."""
-    return {}
+    """The user's notes on this pack by (tap, latent), as plain values; those of `path` where it is given.
+
+    Raises PackError for a file of notes that cannot be read, UsageError for one that is not there.
+    """
+    from MedSegLensLib.packs import notes
+
+    found = notes.notes_of(pack)
+    if path is not None:
+        if not path.is_file():
+            raise UsageError(path, "there is no such file.", "Give a file of notes with --notes.")
+        found = notes.Notes.load(path, found.pack, found.lens_hashes)
+    return {key: vars(note) for key, note in found.all().items()}
 
 
 def check_replaceable(out: Path, replace: bool) -> None:

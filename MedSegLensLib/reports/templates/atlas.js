@@ -137,7 +137,7 @@ const modalityName = (m) => A.modalities.find(([k]) => k === m)?.[1] || m;
 
 function sliceWords(example) {
   const at = A.cases[example.case].slices[example.slice];
-  return at.number == null ? "axial slice" : `slice ${at.number}`;
+  return at.number == null ? "axial slice" : `slice ${at.number}`; // from 0, as the catalogue counts
 }
 
 function stack(l, example, large) {
@@ -157,7 +157,7 @@ function stack(l, example, large) {
     box.append(make("img", { ...size, class: "outline", alt: "", src: `${folder}-${outline}.png` }));
   }
   for (const side of large ? "RLAP" : "RL") box.append(make("span", { class: `mark ${side}`, "aria-hidden": "true" }, side));
-  box.append(make("span", { class: "bar", style: `width: ${5000 / c.widthMm}%` }, large ? "5 cm" : ""));
+  box.append(make("span", { class: "bar", style: `width: ${5000 / c.widthMm}%` }, "5 cm"));
   return box;
 }
 
@@ -281,7 +281,7 @@ function showDetail(l) {
   const title = make("h2", { tabindex: "-1", id: "top" }, `${l.latent} · ${l.title}`);
   const nameWords = l.from === "yours" ? `yours${l.catalogueName ? `; the catalogue says “${l.catalogueName}”` : ""}`
     : l.from === "catalogue" ? "by rule, from the catalogue" : l.named === false ? "unclear: the evidence is too weak" : `${NOT_KNOWN}: this catalogue has no names`;
-  $("detail").replaceChildren(
+  const parts = [
     make("div", { class: "bar-top" }, make("a", { href: listHash(), id: "back" }, "← All latents"), make("span", { class: "spring" }),
       step(before, "← Previous", "before"), at >= 0 ? make("span", { class: "soft" }, `${at + 1} of ${listed.length}`) : null, step(after, "Next →", "after")),
     make("div", { style: "display: flex; gap: .6rem; align-items: center" }, title, star(l)),
@@ -309,7 +309,9 @@ function showDetail(l) {
         l.sliceProfile ? [make("h3", {}, "Along the head"), profile(l)] : null),
       make("section", {}, make("h3", {}, "How strongly"),
         l.histogram ? [histogram(l), make("p", { class: "soft" }, `Bars: number of places, square-root scale; ${l.histogramOf === "page" ? "on the cases of this page" : "on the catalogue's cases"}.`)] : make("p", { class: "soft" }, NOT_KNOWN),
-        make("h3", {}, "Relatives"), relations(l))));
+        make("h3", {}, "Relatives"), relations(l))),
+  ];
+  $("detail").replaceChildren(...parts.filter(Boolean));
   document.title = `${l.latent} ${l.title} · MedSegLens atlas`;
   window.scrollTo(0, 0);
   title.focus({ preventScroll: true });
@@ -376,16 +378,18 @@ $("filters").addEventListener("reset", () => { state = { ...EMPTY }; setTimeout(
 $("direction").addEventListener("click", () => { state.up = state.up ? "" : "1"; state.page = 1; write(); });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typed = event.target.closest("input:not([type=checkbox]), select");
+  const typed = event.target.closest("input[type=search], select");
   if (typed) {
     if (event.key === "Escape") typed.blur();
     return;
   }
   const press = (element) => { if (element && !element.disabled && element.getAttribute("aria-disabled") !== "true") element.click(); };
   const key = event.key.toLowerCase();
+  if (key.startsWith("arrow") && event.target.closest("input")) return; // among radio buttons
   if (key === "/" && !shown) { event.preventDefault(); $("q").focus(); $("q").select(); }
   else if (key === "escape" && shown) press($("back"));
   else if (key === "f") press(shown ? document.querySelector("#detail .star") : event.target.closest("#latents li")?.querySelector(".star"));
+  else if (key === "o") press($("heat"));
   else if (key === "arrowleft") press(shown ? $("before") : document.querySelector(".pages button:first-child"));
   else if (key === "arrowright") press(shown ? $("after") : document.querySelector(".pages button:last-child"));
 });
