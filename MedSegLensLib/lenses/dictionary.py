@@ -47,8 +47,16 @@ def starting_rows(data: Tensor, width: int, init: str, noise: float, generator: 
     """Unit rows (width, d) to begin with, from centred tokens (n, d).
 
     init "tokens": directions of random tokens, with `noise` times as much noise, which keeps duplicates apart;
-    "centroids": directions of the tokens' k-means centroids, which two seeds share more of.
+    "centroids": directions of the tokens' k-means centroids, which two seeds share more of. "components": the tokens'
+    principal components, each with its opposite (a latent is not negative), largest first; where d is less than half
+    the width, tokens for the rest. Two seeds begin nearly alike, as two non-negative matrix factorisations do that
+    start from the same singular vectors (NNDSVD; Boutsidis and Gallopoulos 2008), and end alike: docs/lenses.md.
     """
+    components = torch.empty(0, data.shape[1], device=data.device)
+    if init == "components":
+        vectors = torch.linalg.svd(data - data.mean(0), full_matrices=False).Vh[: width // 2]
+        components = torch.stack([vectors, -vectors], dim=1).flatten(0, 1)
+        width -= len(components)
     if init == "centroids":
         picked = centroids_of(data, width, generator)
     else:
@@ -56,4 +64,4 @@ def starting_rows(data: Tensor, width: int, init: str, noise: float, generator: 
     rows = F.normalize(picked, dim=1)
     if noise:
         rows = rows + noise * F.normalize(torch.randn(width, data.shape[1], generator=generator).to(data.device), dim=1)
-    return F.normalize(rows, dim=1)
+    return torch.cat([components, F.normalize(rows, dim=1)])

@@ -29,7 +29,7 @@ from MedSegLensLib.lenses.ranks import Ranks, device_of
 from MedSegLensLib.lenses.sampling import TokenSource, generator_of
 
 KINDS = ("batch_topk", "topk", "matryoshka", "archetypal")
-INITS = ("tokens", "centroids")
+INITS = ("tokens", "centroids", "components")
 PRODUCTS = ("auto", "dense", "sparse", "dense_bf16", "sparse_bf16")
 
 _BEGIN, _STEP = 0, 1  # what a generator is for; its seed is (lens's seed, this, step)
@@ -372,12 +372,12 @@ class Training:
         return self.tokens.batches(size, self.config.seed + 1_000_003 * self.ranks.rank, step)
 
     def _first_tokens(self) -> Tensor:
-        """What the training begins with: a batch, and where centroids are made of it some thirty tokens for each."""
+        """What the training begins with: a batch; some thirty tokens for each centroid or component made of it."""
         config, count = self.config, 0
         if config.kind == "archetypal":
             count = config.centroids or 2 * config.width
-        elif config.init == "centroids":
-            count = config.width
+        elif config.init != "tokens":
+            count = config.width if config.init == "centroids" else 2 * self.tokens.d_in
         batches = self.tokens.batches(config.batch, config.seed)
         wanted = max(1, math.ceil(min(32 * count, 1 << 16) / config.batch))
         return torch.cat([next(batches) for _ in range(wanted)]).to(self.device)
