@@ -44,7 +44,9 @@ def add_lens_parser(actions) -> None:
     lens.add_argument("--steps", type=int, help="steps of the optimiser (default 6000)")
     lens.add_argument("--batch", type=int, help="tokens a step (default 2048)")
     lens.add_argument("--lr", type=float, help="learning rate (default 0.001)")
-    lens.add_argument("--init", choices=("tokens", "centroids", "components"), help="how the decoder starts (default tokens)")
+    lens.add_argument(
+        "--init", choices=("tokens", "centroids", "components"), help="how the decoder starts (default tokens)"
+    )
     lens.add_argument("--tokens", type=int, help="tokens to keep for training, of all cases together (default 400000)")
     lens.add_argument(
         "--held-out", type=int, help="cases to measure on, not trained on (default one in ten from four on)"
