@@ -29,6 +29,7 @@ from MedSegLensLib.lenses.ranks import Ranks, device_of
 from MedSegLensLib.lenses.sampling import TokenSource, generator_of
 
 KINDS = ("batch_topk", "topk", "matryoshka", "archetypal")
+SAE_LENS_KINDS = ("jumprelu", "gated", "standard", "matching_pursuit")  # trained by by_sae_lens.py
 INITS = ("tokens", "centroids", "components")
 PRODUCTS = ("auto", "dense", "sparse", "dense_bf16", "sparse_bf16")
 
@@ -53,7 +54,7 @@ class LensConfig:
         prefixes: numbers of latents, ascending and below the width; a Matryoshka lens where there are any.
         log_every: steps between entries of the log.
         device: where to train; "cuda" uses TF32 products, a CPU float32.
-        kind: one of KINDS.
+        kind: one of KINDS, or of SAE_LENS_KINDS, which `Training` does not train.
         init: how the decoder starts, one of INITS; noise: how much noise is in that, in units of the row's own length.
         centroids: of an archetypal lens, how many tokens its rows are mixed of; 0 for twice the width.
         relaxation: of an archetypal lens, how far a row may leave their hull, as a share of their mean norm.
@@ -82,7 +83,7 @@ class LensConfig:
     products: str = "auto"
 
     def __post_init__(self):
-        for name, known in (("kind", KINDS), ("init", INITS), ("products", PRODUCTS)):
+        for name, known in (("kind", KINDS + SAE_LENS_KINDS), ("init", INITS), ("products", PRODUCTS)):
             if getattr(self, name) not in known:
                 cause = f"it is no {name} of a lens's training."
                 raise UsageError(getattr(self, name), cause, f"Use one of {', '.join(known)}.")
@@ -173,12 +174,14 @@ class Training:
     def __init__(
         self, tokens: TokenSource, config: LensConfig, checkpoint: Path | None = None, ranks: Ranks | None = None
     ):
-        """Raises UsageError when the tokens do not vary or are not finite."""
+        """Raises UsageError when the tokens do not vary or are not finite, or the kind is not ours."""
+        if config.kind not in KINDS:
+            raise UsageError(config.kind, "it is trained by sae-lens.", "Use `lenses.by_sae_lens.train_by_sae_lens`.")
         self.tokens, self.config, self.checkpoint = tokens, config, checkpoint
         self.ranks = ranks or Ranks()
         self.device = torch.device(device_of(config.device))
         data = self._first_tokens()
-        self.centre = _geometric_median(data[: max(config.batch, 2048)])
+        self.centre = geometric_median(data[: max(config.batch, 2048)])
         norm = (data - self.centre).norm(dim=1).mean()
         if not torch.isfinite(norm) or norm <= 1e-12:
             cause = "the tokens are all alike or not finite; there is nothing to learn."
@@ -201,7 +204,7 @@ class Training:
         started, config = time.perf_counter(), self.config
         x = (next(self._batches).to(self.device, non_blocking=True) - self.centre) * self.scale
         for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * _schedule(self.done / config.steps, config.warmup, config.decay)
+            group["lr"] = config.lr * schedule(self.done / config.steps, config.warmup, config.decay)
         total, loss, threshold, active, fired = self._loss(x, self.products)
         self._check(loss)
         threshold = threshold.mean()
@@ -376,8 +379,10 @@ class Training:
         config, count = self.config, 0
         if config.kind == "archetypal":
             count = config.centroids or 2 * config.width
-        elif config.init != "tokens":
-            count = config.width if config.init == "centroids" else 2 * self.tokens.d_in
+        elif config.init == "centroids":
+            count = config.width
+        elif config.init == "components":
+            count = 1 << 11  # the most there may be: the smaller components differ from sample to sample
         batches = self.tokens.batches(config.batch, config.seed)
         wanted = max(1, math.ceil(min(32 * count, 1 << 16) / config.batch))
         return torch.cat([next(batches) for _ in range(wanted)]).to(self.device)
@@ -422,8 +427,8 @@ class Training:
 
 def calibrate(lens: Lens, tokens: TokenSource) -> Lens:
     """The lens on the CPU with the threshold at which its mean L0 on `tokens.natural` is k, measured on
-    `tokens.held_out`."""
-    if lens.activation == "jumprelu":
+    `tokens.held_out`. A lens without a threshold (TopK), or with one that sae-lens learned, keeps what it has."""
+    if lens.activation == "jumprelu" and lens.metadata.get("training", {}).get("by") != "sae-lens":
         lens.threshold.fill_(_calibrated_threshold(lens, tokens.natural))
     lens = lens.to("cpu")
     measures = measure_lens(lens, [(tokens.held_out.cpu(), tokens.held_out_strata)])
@@ -451,12 +456,12 @@ def _comparable(config: LensConfig) -> dict:
     return {name: value for name, value in values.items() if name != "device"}
 
 
-def _schedule(progress: float, warmup: float, decay: float) -> float:
+def schedule(progress: float, warmup: float, decay: float) -> float:
     """Factor of the learning rate at a progress of 0..1: linear up, flat, linear down."""
     return min(1.0, (progress + 1e-3) / warmup if warmup else 1.0, (1.0 - progress) / decay if decay else 1.0)
 
 
-def _geometric_median(x: Tensor, iterations: int = 30) -> Tensor:
+def geometric_median(x: Tensor, iterations: int = 30) -> Tensor:
     """Point with the least sum of distances to the tokens (Weiszfeld's iteration): a mean that outliers do not pull."""
     median = x.mean(0)
     for _ in range(iterations):
