@@ -1,27 +1,26 @@
-"""Which boxes to run for an edit that acts in several places of one slice."""
+"""Which boxes to run for an edit that acts in several places of a slice."""
 
 import math
 
 import numpy as np
-import torch
 from scipy import ndimage
 
+from MedSegLensLib.cases.boxes import Box, box_of
 from MedSegLensLib.segmenters.locality import Locality
-from MedSegLensLib.segmenters.sampling import Box, union
+from MedSegLensLib.segmenters.sampling import union
 
 MOST_CLUSTERS = 8
-"""Of one slice: weighing pairs of more of them costs more than they save."""
+"""Of one group of slices: weighing pairs of more of them costs more than they save."""
 
 
-def clusters(touched: torch.Tensor, local: Locality, call: int) -> list[Box]:
+def clusters(mask: np.ndarray, local: Locality, call: int) -> list[Box]:
     """Boxes of the tap's grid that together hold every touched cell, chosen so that their crops are cheap to run.
 
-    touched: bool (*tap grid), somewhere true; call: what one more run of the tail costs, as output voxels computed in
+    mask: bool (*tap grid), somewhere true; call: what one more run of the tail costs, as output voxels computed in
     the same time. Cells nearer than the reach of the tail share a crop in any case; of the clusters that remain, two
     are merged for as long as one crop around both costs less than two.
     """
-    mask = touched.cpu().numpy()
-    everything = _box_of(mask)
+    everything = box_of(mask)
     if _price(everything, local, call) <= 2 * call:  # no two crops can be cheaper; many slices of a cheap tail end here
         return [everything]
     # Clusters are told apart in blocks, at first as wide as a cell reaches to both sides, wider until they are few.
@@ -34,7 +33,7 @@ def clusters(touched: torch.Tensor, local: Locality, call: int) -> list[Box]:
     boxes = []
     for part in ndimage.find_objects(parts):
         coarse = tuple(slice(b.start * width, b.stop * width) for b in part)
-        inner = _box_of(mask[coarse])
+        inner = box_of(mask[coarse])
         boxes.append(tuple(slice(c.start + i.start, c.start + i.stop) for c, i in zip(coarse, inner, strict=True)))
     prices = [_price(box, local, call) for box in boxes]
     merged = True
@@ -60,15 +59,6 @@ def _parts(mask: np.ndarray, width: int) -> tuple[np.ndarray, int]:
     padded = np.pad(mask, [(0, -n % width) for n in mask.shape])
     blocks = padded.reshape([n for size in padded.shape for n in (size // width, width)])
     return ndimage.label(blocks.any(axis=tuple(range(1, blocks.ndim, 2))), np.ones((3,) * mask.ndim))
-
-
-def _box_of(mask: np.ndarray) -> Box:
-    """The smallest box that holds all that is true in a mask that is somewhere true."""
-    box = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(box)
 
 
 def _price(box: Box, local: Locality, call: int) -> int:

@@ -7,11 +7,12 @@ hand-cut copy of its network, and nothing before the tap is run again.
 """
 
 import operator
+import threading
 
 import torch
 from torch import fx, nn
 
-from MedSegLensLib.errors import UsageError
+from MedSegLensLib.errors import MedSegLensError, UsageError
 
 
 @torch.library.custom_op("medseglens::tap", mutates_args=())
@@ -25,18 +26,32 @@ def _(x, name):
     return torch.empty_like(x)
 
 
+class CannotCapture(torch._dynamo.exc.TorchDynamoException):
+    """`torch.export` cannot follow this network."""
+
+
 MARK = torch.ops.medseglens.tap.default
 
 
 class Intervene(nn.Module):
-    """What a mark becomes inside a tail: `change(x)` while an edit of that tap runs, else the identity."""
+    """What a mark becomes inside a tail: `change(x)` while an edit of that tap runs, else the identity. A change is
+    that of the thread that sets it: a tail may run in several at once."""
 
     def __init__(self):
         super().__init__()
-        self.change = None
+        self._of_thread = threading.local()
+
+    @property
+    def change(self):
+        return getattr(self._of_thread, "change", None)
+
+    @change.setter
+    def change(self, change):
+        self._of_thread.change = change
 
     def forward(self, x):
-        return x if self.change is None else self.change(x)
+        change = self.change
+        return x if change is None else change(x)
 
 
 def tensor_output(output: object) -> torch.Tensor | None:
@@ -48,20 +63,27 @@ def tensor_output(output: object) -> torch.Tensor | None:
     return None
 
 
+def no_such_tap(name: str, modules: Iterable[str]) -> UsageError:
+    """What to say of a tap that is no module of the network: names like it, those of its last part first."""
+    modules = [m for m in modules if m]
+    near = [m for m in modules if name and (m.endswith(f".{name}") or m.startswith(f"{name}."))][:3]
+    near += [m for m in difflib.get_close_matches(name, modules, n=4, cutoff=0.5) if m not in near]
+    remedy = f"Like it are: {', '.join(near[:5])}." if near else "List them with `medseglens pack show PACK --taps`."
+    return UsageError(name, "is not a module of this segmenter.", remedy)
+
+
 def capture(network: nn.Module, example: torch.Tensor, taps: list[str]) -> fx.GraphModule:
     """The network as a functional ATen graph in which the output of each tap is marked.
 
     example: (B, C, *spatial) with B >= 2; the graph holds for this spatial size and any B. Raises UsageError for a
-    tap that is no module of the network, or that does not run exactly once; torch's own error for a network whose
-    Python branches on the data.
+    tap that is no module of the network, or that does not run exactly once; CannotCapture for a network that
+    `torch.export` cannot follow, as where Python branches on the data.
     """
     modules = dict(network.named_modules())
     handles = []
     for name in taps:
         if name not in modules:
-            raise UsageError(
-                name, "is not a module of this segmenter.", "List them with `medseglens pack show --taps`."
-            )
+            raise no_such_tap(name, modules)
 
         def mark_output(_module, _inputs, output, name=name):
             tensor = tensor_output(output)
@@ -84,6 +106,11 @@ def capture(network: nn.Module, example: torch.Tensor, taps: list[str]) -> fx.Gr
                 # the network once more, which takes longer than the export itself (SegFormer 3.6 s after 3.0 s).
                 program = program.run_decompositions({})
             module = program.module(check_guards=False)
+    except (MedSegLensError, MemoryError):
+        raise
+    except Exception as problem:  # each of torch's layers has errors of its own
+        first = str(problem).splitlines()[0] if str(problem) else ""
+        raise CannotCapture(f"{type(problem).__name__}: {first}") from problem
     finally:
         for handle in handles:
             handle.remove()

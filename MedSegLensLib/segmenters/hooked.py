@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from MedSegLensLib.segmenters.engine import Engine
-from MedSegLensLib.segmenters.replay import Change, Steering, Watch
+from MedSegLensLib.segmenters.replay import Change, Read, Steering, Watch
 from MedSegLensLib.segmenters.sampling import Box, Sampling, whole
 from MedSegLensLib.segmenters.taps import changed
 
@@ -54,8 +54,12 @@ class HookedReplay:
 
     @torch.no_grad()
     def replay(
-        self, steering: Steering, later: dict[str, Change] | None = None, samples: Iterable[int] | None = None
-    ) -> Iterator[tuple[int, Box, torch.Tensor]]:
+        self,
+        steering: Steering,
+        later: dict[str, Change] | None = None,
+        samples: Iterable[int] | None = None,
+        read: Read | None = None,
+    ) -> Iterator[tuple[int, Box, object]]:
         later = later or {}
         touched = {s for s, m in steering.maps.items() if m.any()}
         touched |= {s for change in later.values() for s in change.boxes}
@@ -70,7 +74,8 @@ class HookedReplay:
                 added = torch.einsum("j...,jc->c...", steering.maps[sample].to(directions), directions)
                 changes[steering.tap] = lambda x, added=added: x + added.to(x)
             with changed(self.network, changes):
-                yield sample, everywhere, self.network(self._input([sample]))[0].float()
+                logits = self.network(self._input([sample])).float()
+            yield sample, everywhere, (read(logits) if read else logits)[0]
 
     def logits_near(self, tap: str, sample: int, change: torch.Tensor, box: Box) -> torch.Tensor:
         with changed(self.network, {tap: lambda x: x + change[None].to(x)}):
