@@ -1,0 +1,117 @@
+"""Whether to trust a lens, in words, by thresholds that are stated beside them.
+
+Each measure is *good*, to be taken *with care*, *poor*, or *not known*. Two questions are answered from them: does the
+lens keep what the segmenter uses (then an edit through it edits the segmenter), and do its latents mean something (then
+a latent may be called by a name). The lens is as good as the worse of the two.
+"""
+
+from dataclasses import dataclass
+
+GOOD, CARE, POOR, UNKNOWN = "good", "with care", "poor", "not known"
+WORDS = {GOOD: "Trust", CARE: "With care", POOR: "Do not trust"}
+KEEPS, MEANS = "keeps", "means"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One measure: its value, what is good and from where on it is poor (in words), and what it came to.
+
+    question: KEEPS or MEANS. null: what the null gives for the same measure, None where it has none.
+    """
+
+    measure: str
+    question: str
+    value: float | None
+    null: float | None
+    good: str
+    poor: str
+    grade: str
+
+
+def verdict(facts: dict) -> dict:
+    """{"word", "sentence", "keeps", "means", "grades": [...]} of what `trust.examine` measured."""
+    grades = _grades(facts)
+    keeps, means = (_worst([g.grade for g in grades if g.question == q]) for q in (KEEPS, MEANS))
+    worse = _worst([keeps, means])
+    return {
+        "word": WORDS[worse],
+        "keeps": keeps,
+        "means": means,
+        "sentence": f"{_of_keeping(keeps)} {_of_meaning(means, facts)}",
+        "grades": [vars(g) for g in grades],
+    }
+
+
+def _grades(facts: dict) -> list[Grade]:
+    def at_least(measure, question, value, good, poor, null=None, unit=1.0, sign=""):
+        grade = UNKNOWN if value is None else GOOD if value >= good else CARE if value >= poor else POOR
+        if null is not None and grade == GOOD and value <= null:
+            grade = CARE  # what the null reaches too was not earned
+        words = (f"at least {good * unit:g}{sign}", f"below {poor * unit:g}{sign}")
+        return Grade(measure, question, value, null, *words, grade)
+
+    def at_most(measure, question, value, good, poor, null=None, unit=1.0, sign=""):
+        grade = UNKNOWN if value is None else GOOD if value <= good else CARE if value <= poor else POOR
+        words = (f"at most {good * unit:g}{sign}", f"above {poor * unit:g}{sign}")
+        return Grade(measure, question, value, null, *words, grade)
+
+    rebuilt, splice, activity = facts["reconstruction"], facts["splice"], facts["activity"]
+    percent = {"unit": 100, "sign": " %"}
+    null = rebuilt.get("random_decoder") or rebuilt["random_encoder"]
+    recovered = (splice["nulls"].get("random_encoder") or {}).get("share_recovered")
+    lost = (splice["nulls"].get("random_encoder") or {}).get("loss_pp")
+    found = [
+        at_least(
+            "explained variance on the lesion", KEEPS, rebuilt["lens"].get("lesion"), 0.95, 0.9, null.get("lesion")
+        ),
+        at_most("Dice lost when spliced in, worst, pp", KEEPS, splice["loss_pp"], 1.0, 3.0, lost),
+        at_least("share of Dice recovered", KEEPS, splice["share_recovered"], 0.98, 0.9, recovered),
+        at_most("dead latents", MEANS, activity["dead_share"], 0.05, 0.2, **percent),
+    ]
+    stable = facts["stability"]
+    found.append(
+        at_least(
+            "latents of the lesion that every seed finds again",
+            MEANS,
+            stable and stable["share_on_lesion"],
+            0.5,
+            0.25,
+            stable and stable["null_share"],
+            **percent,
+        )
+    )
+    probes = facts["probes"] or {}
+    regions = [p for name, p in probes.items() if name in ("WT", "TC", "ET", "NCR", "ED")]
+    ahead = min((p["best_latent"] - p["best_channel"] for p in regions), default=None)
+    behind = max((p["dense"] - p["sparse_5"] for p in regions), default=None)
+    found.append(at_least("best latent minus best channel, AUROC, worst region", MEANS, ahead, 0.0, -0.02))
+    found.append(at_most("dense probe minus 5 latents, AUROC, worst region", MEANS, behind, 0.02, 0.05))
+    edits = facts["selectivity"]
+    beats = edits and edits["beats_random"]
+    found.append(at_least("edits that beat every random push of the same size", MEANS, beats, 0.8, 0.5, **percent))
+    return found
+
+
+def _worst(grades: list[str]) -> str:
+    """The worst of them; what is not known keeps a thing from being good, and makes nothing poor."""
+    if POOR in grades:
+        return POOR
+    return CARE if CARE in grades or UNKNOWN in grades else GOOD
+
+
+def _of_keeping(grade: str) -> str:
+    return {
+        GOOD: "The lens keeps what the segmenter uses: an edit through it edits the segmenter.",
+        CARE: "The lens keeps most of what the segmenter uses; compare the segmentation with the lens spliced in.",
+        POOR: "The lens loses much of what the segmenter uses: do not draw conclusions from its codes.",
+    }[grade]
+
+
+def _of_meaning(grade: str, facts: dict) -> str:
+    if grade == POOR:
+        return "Its latents do not pass as things with a meaning of their own: use them as handles, not as findings."
+    if grade == GOOD:
+        return "Its latents are found again with other seeds and say more of the tumour than single channels do."
+    if facts["stability"] is None:
+        return "Whether its latents are more than chance of one training is not known: give lenses of other seeds."
+    return "Take single latents with care: look at the measures that are not good before naming one."
