@@ -53,6 +53,9 @@ def add_lens_parser(actions) -> None:
     )
     lens.add_argument("--finetune", type=int, metavar="STEPS", help="closing steps on the spliced segmentation")
     lens.add_argument("--store", type=Path, help="folder for the harvested tokens, kept for further trainings")
+    lens.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the files (default float32)"
+    )
     lens.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default 500)")
     lens.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
     lens.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
@@ -135,10 +138,11 @@ def run_lens(options) -> Result:
     import shutil
 
     from MedSegLensLib.cases.writing import check_folder
+    from MedSegLensLib.lenses.by_sae_lens import check_sae_lens, train_by_sae_lens
     from MedSegLensLib.lenses.checkpoint import CHECKPOINT_NAME
     from MedSegLensLib.lenses.files import save_lens
     from MedSegLensLib.lenses.ranks import device_of, ranks_of_environment
-    from MedSegLensLib.lenses.training import Training, train_lenses
+    from MedSegLensLib.lenses.training import KINDS, Training, train_lenses
     from MedSegLensLib.reports.training_page import write_training_page
     from MedSegLensLib.segmenters.engine import best_device, check_device
 
@@ -146,6 +150,8 @@ def run_lens(options) -> Result:
     device = options.device or best_device()
     check_device(device)
     order = read_order(options, device)
+    for kind in {lens.kind for lens in order.lenses} - set(KINDS):
+        check_sae_lens(kind)
     device = device_of(order.lenses[0].device)
     folders = folders_of(order.lenses, options.out)
     checkpoints = [folder / CHECKPOINT_NAME for folder in folders]
@@ -165,23 +171,26 @@ def run_lens(options) -> Result:
         sources = {tap: store.tokens(tap, held_out=order.held_out, memory_mb=memory) for tap in taps}
         for folder in folders:
             output_folder(folder)
-        trainings = [
-            Training(sources[config.tap], config, checkpoint, ranks)
-            for config, checkpoint in zip(order.lenses, checkpoints, strict=True)
-        ]
+        trainings = {
+            i: Training(sources[config.tap], config, checkpoints[i], ranks)
+            for i, config in enumerate(order.lenses)
+            if config.kind in KINDS
+        }
         if options.resume:
-            for training in trainings:
+            for training in trainings.values():
                 training.resume()
-        lenses = train_lenses(trainings, progress, options.checkpoint_every)
+        trained = train_lenses(list(trainings.values()), progress, options.checkpoint_every) if trainings else []
+        lenses = dict(zip(trainings, trained, strict=True))
         if not ranks.first:
             return Result({"rank": ranks.rank})
         done = []
-        for config, folder, lens in zip(order.lenses, folders, lenses, strict=True):
+        for i, (config, folder) in enumerate(zip(order.lenses, folders, strict=True)):
             source = sources[config.tap]
+            lens = lenses.pop(i) if i in lenses else train_by_sae_lens(source, config, progress)
             if order.finetune["steps"]:
                 lens = _finetuned(lens, source, order, config.seed, cases, segmenter, network, engine, progress)
             lens.metadata |= {"cases": list(cases), "held_out_tokens": source.held_out_said}
-            save_lens(lens, folder)
+            save_lens(lens, folder, options.dtype)
             name = lens.tap if len(folders) == 1 else str(folder.relative_to(options.out))
             write_training_page([(name, lens.metadata)], folder / "training.html")
             done.append((name, folder, lens))
@@ -258,7 +267,7 @@ def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: _Segment
         taps=tuple(dict.fromkeys(lens.tap for lens in order.lenses)),
         segmenter=segmenter.hash(),
         per_case=math.ceil(order.tokens / len(cases)),
-        natural=math.ceil(HELD_OUT_TOKENS / len(cases)) if len(cases) < 64 else 256,
+        natural=max(64, math.ceil(HELD_OUT_TOKENS / len(cases))),
         seed=0,
         shares=order.shares,
     )

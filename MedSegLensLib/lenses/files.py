@@ -20,13 +20,27 @@ _SAE_LENS_VERSION = "6.54.12"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _MAX_SIDE = 1 << 20  # channels or latents; real lenses have at most some ten thousand
 _MAX_CONFIG_BYTES = 16 << 20
+ARCHITECTURES = ("jumprelu", "standard", "gated", "topk", "matching_pursuit")
+"""SAELens' names for what is read. It saves BatchTopK and Matryoshka BatchTopK as jumprelu."""
+
 _REMEDY = "Get the pack again or write the lens again with `medseglens train lens`."
+
+
+def weight_shapes(architecture: str, d_in: int, d_sae: int) -> dict[str, tuple[int, ...]]:
+    """The tensors that SAELens stores for an architecture, and their shapes."""
+    shapes = {"W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    if architecture == "matching_pursuit":
+        return shapes
+    shapes |= {"W_enc": (d_in, d_sae)}
+    biases = {"jumprelu": ("b_enc", "threshold"), "gated": ("b_gate", "b_mag", "r_mag")}.get(architecture, ("b_enc",))
+    return shapes | {name: (d_sae,) for name in biases}
 
 
 def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:
     """Write a lens so that SAELens' `SAE.load_from_disk(folder)` reads it.
 
-    A BatchTopK lens is written as SAELens writes its own: architecture "jumprelu" with the inference threshold. Our own
+    A BatchTopK lens is written as SAELens writes its own: architecture "jumprelu" with the inference threshold; a TopK
+    and a matching pursuit lens as the architectures of these names. Our own
     facts (tap, k, training, version) stand under `metadata`; `hook_name` there is SAELens' word for the tap.
 
     Args:
@@ -40,12 +54,21 @@ def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:
         raise UsageError(dtype, "it is not a dtype of lens files.", f"Use {' or '.join(_DTYPES)}.")
     tensors = {
         name: getattr(lens, name).detach().cpu().to(_DTYPES[dtype]).contiguous()
-        for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+        for name in weight_shapes(lens.activation, lens.d_in, lens.d_sae)
     }
     if not all(torch.isfinite(t).all() for t in tensors.values()):
         raise UsageError(lens.tap, f"its lens has weights that {dtype} cannot hold.", "Store it as float32.")
+    own = {
+        "jumprelu": {},
+        "topk": {"k": lens.k, "rescale_acts_by_decoder_norm": False},
+        "matching_pursuit": {
+            "max_iterations": lens.k,
+            "residual_threshold": float(lens.threshold[0]),
+            "stop_on_duplicate_support": True,
+        },
+    }
     config = {
-        "architecture": "jumprelu",
+        "architecture": lens.activation,
         "d_in": lens.d_in,
         "d_sae": lens.d_sae,
         "dtype": "float32",
@@ -53,6 +76,7 @@ def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "reshape_activations": "none",
+        **own[lens.activation],
         "metadata": {
             "medseglens_version": __version__,
             **lens.metadata,
@@ -81,10 +105,12 @@ def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:
 
 
 def load_lens(folder: Path) -> Lens:
-    """Read a lens, ours or one that SAELens saved as JumpReLU; float32 whatever it is stored in.
+    """Read a lens, ours or one that SAELens saved, of one of ARCHITECTURES; float32 whatever it is stored in.
 
+    A gated lens is read as JumpReLU and a standard one as JumpReLU with the threshold 0: both give the same codes.
     Decoder rows that are not of unit norm are made so, with the encoder, its bias and the threshold scaled to match
-    (SAELens' `fold_W_dec_norm`): reconstructions stay the same and z is in the units of x.
+    (SAELens' `fold_W_dec_norm`): reconstructions stay the same and z is in the units of x. Where that would change
+    which latents fire (matching pursuit, and TopK that does not weigh by the norm) the rows stay.
 
     Nothing is allocated before the header's shapes agree with the configuration, and nothing is unpickled.
 
@@ -93,21 +119,64 @@ def load_lens(folder: Path) -> Lens:
     folder = Path(folder)
     config = _read_config(folder / CONFIG_NAME)
     d_in, d_sae, metadata = config["d_in"], config["d_sae"], config.get("metadata") or {}
-    shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    weights = _read_weights(folder / WEIGHTS_NAME, shapes | {"b_enc": (d_sae,), "threshold": (d_sae,)})
-    if not all(torch.isfinite(t).all() for t in weights.values()) or (weights["threshold"] < 0).any():
+    architecture = config["architecture"]
+    shapes = weight_shapes(architecture, d_in, d_sae)
+    weights = _read_weights(folder / WEIGHTS_NAME, shapes)
+    threshold = weights.get("threshold", torch.zeros(d_sae))
+    if not all(torch.isfinite(t).all() for t in weights.values()) or (threshold < 0).any():
         cause = "its weights hold nan, inf or a negative threshold."
         raise PackError(folder / WEIGHTS_NAME, cause, _REMEDY)
-    if not config.get("apply_b_dec_to_input", True):
-        weights["b_enc"] = weights["b_enc"] + weights["b_dec"] @ weights["W_enc"]
+    centred = config.get("apply_b_dec_to_input", True)
+    if architecture == "matching_pursuit":
+        weights = _matching_pursuit(weights, config, centred)
+    else:
+        if architecture == "gated":
+            weights = _gated(weights)
+        weights.setdefault("threshold", threshold)
+        if not centred:
+            weights["b_enc"] = weights["b_enc"] + weights["b_dec"] @ weights["W_enc"]
+        if architecture != "topk" or config.get("rescale_acts_by_decoder_norm"):
+            _fold_norm(weights)
+    tap = metadata.get("tap") or metadata.get("hook_name") or ""
+    activation = architecture if architecture in ("topk", "matching_pursuit") else "jumprelu"
+    k = {"topk": config.get("k"), "matching_pursuit": config.get("max_iterations") or d_in}.get(architecture)
+    return Lens(tap=str(tap), k=int(k or metadata.get("k") or 0), metadata=metadata, activation=activation, **weights)
+
+
+def _gated(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A gated SAE as JumpReLU (Rajamanoharan et al. 2024, arXiv 2404.16014, section 3.2.2 and appendix E).
+
+    It fires where pi = c W + b_gate > 0, with the value m = c W exp(r) + b_mag above zero; so pi > 0 is
+    m > b_mag - b_gate exp(r).
+    """
+    gain = weights["r_mag"].exp()
+    return {
+        "W_enc": weights["W_enc"] * gain,
+        "b_enc": weights["b_mag"],
+        "W_dec": weights["W_dec"],
+        "b_dec": weights["b_dec"],
+        "threshold": (weights["b_mag"] - weights["b_gate"] * gain).clamp_min(0),
+    }
+
+
+def _matching_pursuit(weights: dict[str, torch.Tensor], config: dict, centred: bool) -> dict[str, torch.Tensor]:
+    rows, enough = weights["W_dec"], float(config.get("residual_threshold", 1e-2))
+    return {
+        "W_enc": rows.T.contiguous(),
+        "b_enc": torch.zeros(len(rows)),
+        "W_dec": rows,
+        "b_dec": weights["b_dec"] if centred else torch.zeros(rows.shape[1]),
+        "threshold": torch.full((len(rows),), enough),
+    }
+
+
+def _fold_norm(weights: dict[str, torch.Tensor]) -> None:
     norm = weights["W_dec"].norm(dim=1)
     if (norm - 1).abs().max() > 1e-3:  # float16 rounding stays below
         norm = norm.clamp_min(1e-8)
         weights["W_dec"] /= norm[:, None]
         for name in ("W_enc", "b_enc", "threshold"):
             weights[name] *= norm
-    tap = metadata.get("tap") or metadata.get("hook_name") or ""
-    return Lens(tap=str(tap), k=int(metadata.get("k") or 0), metadata=metadata, **weights)
 
 
 def _read_config(path: Path) -> dict:
@@ -121,21 +190,32 @@ def _read_config(path: Path) -> dict:
         raise PackError(path, "the lens's configuration cannot be read as JSON.", _REMEDY) from error
     if not isinstance(config, dict) or not isinstance(config.get("metadata") or {}, dict):
         raise PackError(path, "it is not a SAELens configuration.", _REMEDY)
-    for key, known in (
-        ("architecture", "jumprelu"),
-        ("normalize_activations", "none"),
-        ("reshape_activations", "none"),
-    ):
-        if config.get(key, None if key == "architecture" else known) != known:
-            cause = f"its {key} is {config.get(key)!r}; only {known!r} is read."
-            raise PackError(path, cause, "Export it from SAELens as a JumpReLU SAE with its normalisation folded in.")
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        cause = f"its architecture is {architecture!r}, which is not known here."
+        raise PackError(path, cause, f"Known are {', '.join(ARCHITECTURES)}; SAELens saves BatchTopK as jumprelu.")
+    for key in ("normalize_activations", "reshape_activations"):
+        if config.get(key, "none") != "none":
+            cause = f"its {key} is {config.get(key)!r}; only 'none' is read."
+            raise PackError(path, cause, "Export it from SAELens with its normalisation folded in.")
     for key in ("d_in", "d_sae"):
         value = config.get(key)
         if type(value) is not int or not 0 < value <= _MAX_SIDE:
             raise PackError(path, f"its {key} is {value!r}, not a size from 1 to {_MAX_SIDE}.", _REMEDY)
-    k = (config.get("metadata") or {}).get("k")
-    if k is not None and (type(k) not in (int, float) or not 0 < k <= config["d_sae"]):
-        raise PackError(path, f"its k is {k!r}, not a number of latents.", _REMEDY)
+    active = {"k": (config.get("metadata") or {}).get("k")}
+    if architecture == "topk":
+        active["k of TopK"] = config.get("k", "missing")
+    elif architecture == "matching_pursuit":
+        active["max_iterations"] = config.get("max_iterations")
+        enough = config.get("residual_threshold", 1e-2)
+        if type(enough) not in (int, float) or not 0 <= enough < float("inf"):
+            raise PackError(path, f"its residual_threshold is {enough!r}, not a length.", _REMEDY)
+        if config.get("stop_on_duplicate_support", True) is not True:
+            cause = "it goes on when no new latent is added (stop_on_duplicate_support is not true)."
+            raise PackError(path, cause, "Train it with stop_on_duplicate_support.")
+    for name, k in active.items():
+        if k is not None and (type(k) not in (int, float) or not 0 < k <= config["d_sae"]):
+            raise PackError(path, f"its {name} is {k!r}, not a number of latents.", _REMEDY)
     return config
 
 

@@ -21,7 +21,9 @@ class Lens:
     with `apply_b_dec_to_input`, so both give the same codes from the same file.
 
     Two kinds cannot be written with a threshold, and `activation` names them. "topk": each token keeps its k largest
-    a (see topk.py). "matching_pursuit": see matching_pursuit.py; the encoder is not used there.
+    a (see topk.py). "matching_pursuit": see matching_pursuit.py; there k is the most rounds, the threshold the length
+    of the rest at which it stops, and the encoder is not used. Where SAELens chose latents by rows that are not of
+    unit norm, these two keep the rows as they are.
 
     Attributes:
         tap: name of the module whose output is decomposed.
@@ -61,12 +63,19 @@ class Lens:
     def encode(self, x: Tensor) -> Tensor:
         """Codes (N, d_sae) of tokens x (N, d_in); zero where a latent does not fire."""
         if self.activation == "matching_pursuit":
-            return matching_pursuit.encode(x - self.b_dec, self.W_dec, self.k)
+            return matching_pursuit.encode(x - self.b_dec, self.W_dec, self.k, float(self.threshold[0]))
         a = torch.addmm(self.b_enc, x - self.b_dec, self.W_enc)
         if self.activation == "topk":
             return torch.where(a > topk.cut(a.detach(), self.k), a, 0.0)
         # threshold >= 0, so a > threshold implies a > 0 and the relu needs no pass of its own
         return torch.where(a > self.threshold, a, 0.0)
+
+    def encode_latents(self, x: Tensor, latents: list[int]) -> Tensor:
+        """Codes (..., len(latents)) of tokens x (..., d_in) for some latents; cheap where a threshold decides alone."""
+        if self.activation != "jumprelu":
+            return self.encode(x.reshape(-1, self.d_in))[:, latents].view(*x.shape[:-1], len(latents))
+        a = (x - self.b_dec) @ self.W_enc[:, latents] + self.b_enc[latents]
+        return torch.where(a > self.threshold[latents], a, 0.0)
 
     def decode(self, z: Tensor) -> Tensor:
         """Reconstruction (N, d_in) of codes z (N, d_sae)."""

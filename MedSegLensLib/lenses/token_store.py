@@ -53,7 +53,7 @@ class HarvestPlan:
     per_case: int
     natural: int
     seed: int = 0
-    shares: Mapping[str, float] = None  # type: ignore[assignment]
+    shares: Mapping[str, float] | None = None
 
     def __post_init__(self):
         shares = self.shares or {STRATA[s]: share for s, share in DEFAULT_SHARES.items()}

@@ -194,6 +194,7 @@ class Training:
         self.running = torch.zeros((), device=self.device)
         self.done, self.seconds, self.log = 0, 0.0, []
         self.last: dict = {}
+        self._rooms: dict[str, Tensor] = {}
         self.products = config.products
         if self.products == "auto":
             self.products = self._fastest()
@@ -320,9 +321,10 @@ class Training:
                 if bf16:
                     a = torch.addmm(p["b_enc"].bfloat16(), centred.bfloat16(), p["encoder"].bfloat16().T).float()
                 else:
-                    a = torch.addmm(p["b_enc"], centred, p["encoder"].T, out=self._room(len(x)))
+                    a = torch.addmm(p["b_enc"], centred, p["encoder"].T, out=self._room("a", len(x), torch.float32))
                 threshold = cut(a, config.k, generator)
-                pattern = Pattern.of(a > threshold, config.prefixes)
+                active = torch.gt(a, threshold, out=self._room("active", len(x), torch.bool))
+                pattern = Pattern.of(active, config.prefixes)
             values = ActiveValues.apply(p["encoder"], p["b_enc"], p["b_dec"], centred, a, pattern)
             parts = SparseDecode.apply(values, rows, pattern).view(len(x), -1, x.shape[1]).unbind(1)
             active, fired = torch.tensor(float(len(values))), pattern.fired
@@ -394,11 +396,11 @@ class Training:
             return ArchetypalDictionary(data, config.width, count, config.relaxation, generator)
         return Dictionary(starting_rows(data, config.width, config.init, config.noise, generator))
 
-    def _room(self, n: int) -> Tensor:
-        """Room for a batch's activations, the same at each step: fresh memory costs a third of the product."""
-        if getattr(self, "_activations", None) is None or len(self._activations) != n:
-            self._activations = torch.empty(n, self.config.width)
-        return self._activations
+    def _room(self, name: str, n: int, dtype: torch.dtype) -> Tensor:
+        """Room (n, width), the same at each step: fresh memory costs a third of the product that fills it."""
+        if name not in self._rooms or len(self._rooms[name]) != n:
+            self._rooms[name] = torch.empty(n, self.config.width, dtype=dtype)
+        return self._rooms[name]
 
     def _fastest(self) -> str:
         """The products to use. Timed only where the device has bfloat16 products worth trying."""

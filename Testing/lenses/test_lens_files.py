@@ -98,7 +98,10 @@ def test_a_lens_that_does_not_subtract_b_dec_is_read_as_one_that_does(lens, save
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        ({"architecture": "gated"}, "architecture is 'gated'"),
+        ({"architecture": "temporal"}, "architecture is 'temporal'.*standard, gated, topk"),
+        ({"architecture": "gated"}, "should hold.*b_gate"),
+        ({"architecture": ["gated"]}, "not known here"),
+        ({"architecture": "topk"}, "k of TopK is 'missing'"),
         ({"architecture": None}, "architecture is None"),
         ({"normalize_activations": "layer_norm"}, "normalize_activations"),
         ({"d_sae": 10**9}, "d_sae is 1000000000"),

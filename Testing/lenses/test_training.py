@@ -10,8 +10,9 @@ from lens_samples import planted_tokens
 
 from MedSegLensLib.errors import Cancelled, UsageError
 from MedSegLensLib.lenses.measures import explained_variance, measure_lens
+from MedSegLensLib.lenses.ranks import ranks_of_environment
 from MedSegLensLib.lenses.sampling import BRAIN, TokenBuffer
-from MedSegLensLib.lenses.training import LensConfig, train_lens
+from MedSegLensLib.lenses.training import LensConfig, Training, train_lens, train_lenses
 
 HELD_OUT = 4000
 
@@ -43,8 +44,8 @@ def test_inference_l0_is_k_on_tokens_never_seen(trained):
     fresh, _ = planted_tokens(30_000)  # the first 24 000 draws differ from those of a smaller sample
     measures = measure_lens(lens, [(fresh, np.full(30_000, BRAIN))])
     assert measures.l0 == pytest.approx(4, rel=0.05)
-    # 0.83 to 0.88 over four seeds. 64 directions in 32 dimensions cannot be read off exactly: the planted dictionary itself, with its
-    # transpose as encoder and the best of three biases, reaches 0.67.
+    # 0.83 to 0.88 over four seeds. 64 directions in 32 dimensions cannot be read off exactly: the planted dictionary
+    # itself, with its transpose as encoder and the best of three biases, reaches 0.67.
     assert measures.explained_variance > 0.8
     assert measures.dead_share < 0.15  # 0.05 to 0.13 over four seeds
 
@@ -129,3 +130,124 @@ def test_the_first_latents_of_a_matryoshka_lens_reconstruct_alone():
 def test_prefixes_that_do_not_ascend_below_the_width_are_refused(prefixes):
     with pytest.raises(UsageError, match="ascending"):
         dataclasses.replace(CONFIG, prefixes=prefixes)
+
+
+KINDS_TRIED = [{"kind": "batch_topk"}, {"kind": "topk"}, {"kind": "matryoshka"}, {"kind": "archetypal"}]
+
+
+@pytest.mark.parametrize("kind", [*KINDS_TRIED, {"init": "centroids", "noise": 0.0}], ids=str)
+def test_every_kind_learns_and_has_k_active_latents(kind):
+    x, _ = planted_tokens(12_000)
+    lens = train_lens(buffer_of(x), dataclasses.replace(CONFIG, steps=300, **kind))
+    held_out = lens.metadata["held_out"]
+    assert held_out["explained_variance"] > 0.6
+    assert held_out["l0"] == pytest.approx(4, rel=0.02)
+    assert torch.allclose(lens.W_dec.norm(dim=1), torch.ones(64), atol=1e-4)
+    assert lens.activation == ("topk" if kind.get("kind") == "topk" else "jumprelu")
+
+
+def test_a_topk_lens_keeps_k_latents_of_each_token_in_its_sparse_codes_and_its_files_too(tmp_path):
+    from MedSegLensLib.lenses.codes import encode_tokens
+    from MedSegLensLib.lenses.files import load_lens, save_lens
+
+    x, _ = planted_tokens(6000)
+    save_lens(train_lens(buffer_of(x), dataclasses.replace(CONFIG, steps=50, kind="topk")), tmp_path)
+    lens = load_lens(tmp_path)
+    z = lens.encode(x[:60])
+    assert ((z > 0).sum(1) == 4).all()
+    assert torch.equal(lens.encode_latents(x[:60].view(6, 10, -1), [5, 2]), z[:, [5, 2]].view(6, 10, 2))
+    codes = encode_tokens(lens, [x[:60]], grid=(1, 6, 10))
+    latent = int(z.sum(0).argmax())
+    np.testing.assert_allclose(codes.dense(latent).ravel(), z[:, latent].numpy(), atol=1e-6)
+
+
+def test_the_rows_of_an_archetypal_lens_stay_near_the_hull_of_its_centroids():
+    from scipy.optimize import nnls
+
+    x, _ = planted_tokens(6000, d=8, atoms=12, k=2)
+    config = dataclasses.replace(CONFIG, width=24, steps=200, kind="archetypal", centroids=40, relaxation=0.0)
+    training = Training(buffer_of(x), config)
+    train_lenses([training])
+    cone = training.dictionary.centroids.T.double().numpy()
+    for row in training.dictionary.rows().detach().double().numpy():
+        assert nnls(cone, row)[1] < 1e-3  # a non-negative mixture of centroids, to rounding
+
+
+@pytest.mark.parametrize("kind", KINDS_TRIED, ids=str)
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(kind, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    x, _ = planted_tokens(8000)
+    config = dataclasses.replace(CONFIG, steps=30, dead_after=1000, log_every=5, **kind)
+
+    def stop(stage, share):
+        if share > 0.3:
+            raise Cancelled("lens training")
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Cancelled):
+        train_lens(buffer_of(x), config, stop, checkpoint=path)
+    went_on = train_lens(buffer_of(x), config, checkpoint=path, resume=True)
+    at_once = train_lens(buffer_of(x), config)
+    torch.set_num_threads(threads)
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"):
+        assert torch.equal(getattr(went_on, name), getattr(at_once, name)), name
+    assert went_on.metadata["log"] == at_once.metadata["log"]
+
+
+def test_a_training_goes_on_only_with_its_own_configuration_and_tokens(tmp_path):
+    x, _ = planted_tokens(8000)
+    few, path = dataclasses.replace(CONFIG, steps=4), tmp_path / "checkpoint.safetensors"
+    train_lens(buffer_of(x), few, checkpoint=path)
+    with pytest.raises(UsageError, match="lr was 0.01 and is 0.02"):
+        train_lens(buffer_of(x), dataclasses.replace(few, lr=0.02), checkpoint=path, resume=True)
+    with pytest.raises(UsageError, match="other tokens"):
+        train_lens(buffer_of(3 * x), few, checkpoint=path, resume=True)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UsageError, match="not a checkpoint"):
+        train_lens(buffer_of(x), few, checkpoint=path, resume=True)
+
+
+def test_several_lenses_side_by_side_become_what_each_becomes_alone():
+    x, _ = planted_tokens(8000)
+    base = dataclasses.replace(CONFIG, steps=25)
+    configs = [base, dataclasses.replace(base, seed=1), dataclasses.replace(base, width=96, k=6, steps=15)]
+    together = train_lenses([Training(buffer_of(x), config) for config in configs])
+    for config, lens in zip(configs, together, strict=True):
+        alone = train_lens(buffer_of(x), config)
+        assert torch.allclose(lens.W_dec, alone.W_dec, atol=1e-6) and lens.d_sae == config.width
+    assert not torch.allclose(together[0].W_dec, together[1].W_dec, atol=1e-2)
+
+
+def test_a_loss_that_is_no_number_any_more_names_the_step_and_the_way_out(tmp_path):
+    x, _ = planted_tokens(8000)
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(UsageError, match=r"at step \d+.*lower lr.*it was 1e\+20") as error:
+        train_lens(buffer_of(x), dataclasses.replace(CONFIG, lr=1e20, warmup=0.0), checkpoint=path)
+    assert error.value.exit_code == 2
+
+
+def _one_of_two(rank, port, folder):
+    import os
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    x, _ = planted_tokens(8000)
+    training = Training(buffer_of(x), dataclasses.replace(CONFIG, steps=120), ranks=ranks_of_environment("cpu"))
+    lens = train_lenses([training])[0]
+    torch.save({"W_dec": lens.W_dec, "ev": lens.metadata["held_out"]["explained_variance"]}, f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_one_lens(tmp_path):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
+    assert torch.equal(first["W_dec"], second["W_dec"])
+    x, _ = planted_tokens(8000)
+    alone = train_lens(buffer_of(x), dataclasses.replace(CONFIG, steps=120))
+    assert first["ev"] == pytest.approx(alone.metadata["held_out"]["explained_variance"], abs=0.08)
