@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from MedSegLensLib.cases.case import REGIONS, Case, region_mask
 from MedSegLensLib.cases.conform import InputSpec, conform
-from MedSegLensLib.editing.harvest import tissue_of, token_values
+from MedSegLensLib.editing.harvest import tissue_of
 from MedSegLensLib.editing.places import brain_tokens
+from MedSegLensLib.editing.tissues import CSF, GREY, WHITE, tissues
 from MedSegLensLib.errors import CaseError
-from MedSegLensLib.lenses.sampling import BORDER, BRAIN, LESION
+from MedSegLensLib.lenses.sampling import BORDER, LESION
 from MedSegLensLib.segmenters.architectures import SegmenterConfig
 from MedSegLensLib.segmenters.engine import Engine
 from MedSegLensLib.segmenters.sampling import sampling_of
 from MedSegLensLib.segmenters.taps import changed
 
-TISSUES = {"border": "within 8 mm of the tumour", "brain": "brain away from the tumour"}
-"""Tissues that are probed beside the regions."""
+PROBED_TISSUES = {"csf": CSF, "grey": GREY, "white": WHITE}
+"""Tissues outside the tumour that are probed beside the regions, told apart by intensity (see `tissues`)."""
 
 
 @dataclass
@@ -38,9 +39,33 @@ class TokenSample:
     tokens: Tensor
     labels: np.ndarray
     strata: np.ndarray
+    tissue: np.ndarray
     case: np.ndarray
     cases: tuple[str, ...]
     total: int
+
+    @staticmethod
+    def joined(samples: "list[TokenSample]") -> "TokenSample":
+        """Samples of one tap as one; their cases are counted on."""
+        before = np.cumsum([0, *(len(s.cases) for s in samples)])
+        return TokenSample(
+            torch.cat([s.tokens for s in samples]),
+            np.concatenate([s.labels for s in samples]),
+            np.concatenate([s.strata for s in samples]),
+            np.concatenate([s.tissue for s in samples]),
+            np.concatenate([s.case + n for s, n in zip(samples, before, strict=False)]).astype(np.int16),
+            tuple(name for s in samples for name in s.cases),
+            sum(s.total for s in samples),
+        )
+
+    def some(self, n: int, seed: int = 0) -> "TokenSample":
+        """n of the tokens, uniformly at random; all of them where there are no more."""
+        if len(self.tokens) <= n:
+            return self
+        kept = np.sort(np.random.default_rng(seed).choice(len(self.tokens), n, replace=False))
+        tokens = self.tokens[torch.from_numpy(kept)]
+        of = (self.labels[kept], self.strata[kept], self.tissue[kept], self.case[kept])
+        return TokenSample(tokens, *of, self.cases, self.total)
 
     def lesion(self) -> Tensor:
         """The tokens of the lesion, (n, d_in)."""
@@ -49,7 +74,8 @@ class TokenSample:
     def targets(self) -> dict[str, np.ndarray]:
         """What can be probed for: every region and tissue, bool (n,)."""
         found = {region: region_mask(self.labels, region) for region in REGIONS}
-        return found | {"border": self.strata == BORDER, "brain": self.strata == BRAIN}
+        found["border"] = self.strata == BORDER
+        return found | {name: self.tissue == value for name, value in PROBED_TISSUES.items()}
 
     def mixture(self, n: int, shares: dict[int, float], seed: int = 0) -> Tensor:
         """n tokens with the given share of each stratum, as the batches of a training have them, drawn with return."""
@@ -91,15 +117,23 @@ def sample_tokens(
         names.append(case.name)
         conformed = conform(case, spec)
         labels = conformed.labels(case.labels)
-        tissue = tissue_of(conformed, labels)
+        strata = tissue_of(conformed, labels)
+        channels = {m: i for i, m in enumerate(spec.modalities) if m in case.images}
+        tissue = tissues(conformed, channels, labels > 0)
+        if tissue is None:
+            tissue = np.zeros_like(labels)
         sampling = sampling_of(config, conformed.brain.shape)
         volume = torch.from_numpy(conformed.array)
+        what = torch.from_numpy(np.stack([labels, strata, tissue]).astype(np.float32))
         kept: dict[str, np.ndarray] = {}  # tap -> bool (samples, *grid)
         seen: dict[str, Tensor] = {}
         with torch.no_grad(), changed(network, {tap: _noting(seen, tap) for tap in taps}):
             for first in range(0, sampling.count, engine.batch):
                 samples = list(range(first, min(first + engine.batch, sampling.count)))
+                if kept and not any(mask[samples].any() for mask in kept.values()):
+                    continue
                 network(engine.place(sampling.inputs(volume, samples)))
+                what_here = sampling.inputs(what, samples)
                 for tap, value in seen.items():
                     grid = tuple(value.shape[2:])
                     if tap not in kept:
@@ -111,16 +145,7 @@ def sample_tokens(
                         continue
                     tokens = value.flatten(2).transpose(1, 2).flatten(0, 1)
                     tokens = tokens[torch.from_numpy(keep.ravel()).to(tokens.device)].float().cpu()
-                    of = [
-                        np.concatenate(
-                            [
-                                token_values(what, sampling, s, grid, 4).ravel()[keep[i].ravel()]
-                                for i, s in enumerate(samples)
-                                if keep[i].any()
-                            ]
-                        )
-                        for what in (labels, tissue)
-                    ]
+                    of = (most_common(v, grid).ravel()[keep.ravel()] for v in what_here.unbind(1))
                     parts[tap].append((tokens, *of, np.full(len(tokens), number, np.int16)))
     if not names:
         raise CaseError("cases", "there is none to measure on.", "Give a folder of labelled cases.")
@@ -129,12 +154,19 @@ def sample_tokens(
     return {
         tap: TokenSample(
             torch.cat([p[0] for p in parts[tap]]),
-            *(np.concatenate([p[i] for p in parts[tap]]) for i in (1, 2, 3)),
+            *(np.concatenate([p[i] for p in parts[tap]]) for i in (1, 2, 3, 4)),
             tuple(names),
             totals[tap],
         )
         for tap in taps
     }
+
+
+def most_common(values: Tensor, grid: tuple[int, ...]) -> np.ndarray:
+    """The value 0..4 that most voxels of each token have, int8 (B, *grid), of values (B, *sample_shape)."""
+    pool = torch.nn.functional.adaptive_avg_pool2d if len(grid) == 2 else torch.nn.functional.adaptive_avg_pool3d
+    one_hot = torch.stack([values == v for v in range(5)], 1).float()
+    return pool(one_hot, grid).argmax(1).to(torch.int8).numpy()
 
 
 def _noting(seen: dict[str, Tensor], tap: str) -> Callable[[Tensor], None]:
