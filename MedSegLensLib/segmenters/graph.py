@@ -6,8 +6,10 @@ depends on the mark is the *tail*; what the tail reads from before the mark are 
 hand-cut copy of its network, and nothing before the tap is run again.
 """
 
+import difflib
 import operator
 import threading
+from collections.abc import Iterable
 
 import torch
 from torch import fx, nn
