@@ -1,6 +1,6 @@
-"""All about the selected latent: how strongly it fires, how far it reaches, in which tissue, what the pack knows."""
+"""All about the selected latent: how strongly it fires, how far it reaches, in which tissue, what the pack knows, and
+what the reader makes of it."""
 
-import html
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,40 +10,68 @@ import slicer
 from slicer.i18n import tr as _
 
 from MedSegLensLib.errors import MedSegLensError
+from MedSegLensLib.panel.detail_text import EXAMPLE, LATENT, detailHtml, isSameCase
 from MedSegLensLib.scene import views
 
 if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
 
-TISSUES = {"NCR": "necrotic core", "ED": "edema", "ET": "enhancing tumour", "brain": "brain outside the tumour"}
 WIDTH, HEIGHT = 400, 120
+TYPED_MS = 800
+"""A comment is kept when no key has been pressed for so long."""
 
 
 class DetailsSection:
-    """Filled when a latent is selected and the section is open."""
+    """Filled when a latent is selected and the section is open.
+
+    nameOf tells a latent's name by (tap, latent), '' where it has none; select selects one in the table.
+    """
 
     def __init__(self, review: "Review", loadUi: Callable):
         self.review = review
+        self.nameOf: Callable[[str, int], str] = lambda tap, latent: ""
+        self.select: Callable[[str, int], None] = lambda tap, latent: None
         self.widget = loadUi("Details")
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self._latent: tuple[str, int] | None = None
-        self._peak = None
+        self._detail: dict | None = None
         self._task = None
-        self.ui.jumpButton.connect("clicked(bool)", self._onJump)
-        self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
-        review.opened.connect(self._clear)
+        self._filling = False
+        self._typed = qt.QTimer()
+        self._typed.setSingleShot(True)
+        self._typed.setInterval(TYPED_MS)
+        self._typed.connect("timeout()", self._keepComment)
+        self._connect()
         self._clear()
 
+    def _connect(self) -> None:
+        ui, review = self.ui, self.review
+        ui.jumpButton.connect("clicked(bool)", self._onJump)
+        ui.detailsText.connect("linkActivated(QString)", self._onLink)
+        ui.noteNameEdit.connect("editingFinished()", self._keepName)
+        ui.noteCommentEdit.connect("textChanged()", self._onTyped)
+        ui.favouriteCheckBox.connect("toggled(bool)", self._onFavourite)
+        ui.exportNotesButton.connect("clicked(bool)", self._onExport)
+        self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
+        review.opened.connect(self._clear)
+        review.notesChanged.connect(self._fillNote)
+
     def _clear(self) -> None:
-        self._latent = self._peak = None
+        self._typed.stop()
+        self._latent = self._detail = None
         self.ui.detailsTitle.text = _("Choose a latent in the table above.")
         self.ui.histogramLabel.visible = self.ui.detailsText.visible = False
         self.ui.jumpButton.enabled = False
+        self._fillNote()
 
     def choose(self, latent: tuple[str, int] | None) -> None:
         """Show the details of (tap, latent)."""
-        self._latent = latent
+        self._keepComment()
+        self._latent, self._detail = latent, None
+        self._fillNote()
         self._request()
+
+    # -- what is known of it ----------------------------------------------------------------------------------------
 
     def _onCollapsed(self, collapsed: bool) -> None:
         if not collapsed:
@@ -63,54 +91,92 @@ class DetailsSection:
         self.review.said.emit(str(problem), True)
 
     def _show(self, latent: tuple[str, int], detail: dict) -> None:
-        self._peak = detail["peak_ras"]
-        self.ui.detailsTitle.text = _("Latent {number} of {tap}").format(number=latent[1], tap=latent[0])
+        self._detail = detail
+        self._title()
         self.ui.histogramLabel.setPixmap(histogramPixmap(detail["histogram"]))
-        self.ui.detailsText.text = detailHtml(detail)
-        self.ui.histogramLabel.visible = self.ui.detailsText.visible = True
-        self.ui.jumpButton.enabled = self._peak is not None
+        case = self.review.session.opened.name if self.review.session is not None else ""
+        self.ui.detailsText.text = detailHtml(detail, case, lambda other: self.nameOf(latent[0], other))
+        self.ui.histogramLabel.visible = bool(detail["histogram"]["counts"])
+        self.ui.detailsText.visible = True
+        self.ui.jumpButton.enabled = detail["peak_ras"] is not None
+
+    def _title(self) -> None:
+        tap, number = self._latent
+        name = self.nameOf(tap, number)
+        text = _("Latent {number} of {tap}").format(number=number, tap=tap)
+        self.ui.detailsTitle.text = f"{text}: {name}" if name else text
 
     def _onJump(self, _checked=False) -> None:
-        if self._peak is not None:
-            views.jump_to(tuple(self._peak))
+        if self._detail is not None and self._detail["peak_ras"] is not None:
+            views.jump_to(tuple(self._detail["peak_ras"]))
 
+    def _onLink(self, address: str) -> None:
+        """A link in the text: another latent, or an example in the case that is open."""
+        kind, _colon, number = address.partition(":")
+        if self._latent is None or self._detail is None or self.review.session is None:
+            return
+        if kind == LATENT:
+            self.select(self._latent[0], int(number))
+        elif kind == EXAMPLE:
+            example = self._detail["catalogue"]["examples"][int(number)]
+            opened = self.review.session.opened
+            if isSameCase(opened.name, example["case"]):
+                voxel = [example["column"], example["row"], example["slice"], 1.0]
+                views.jump_to(tuple(float(c) for c in (opened.ijk_to_ras @ voxel)[:3]))
 
-def detailHtml(detail: dict) -> str:
-    """The details as a table, units in every row."""
-    rows = [(_("Fires in"), f"{detail['volume_ml']:.1f} mL")]
-    if detail["extent_mm"] is not None:
-        r, a, s = detail["extent_mm"]
-        rows.append((_("Reaches over"), _("{r:.0f} × {a:.0f} × {s:.0f} mm (right-left, front-back, head-foot)").format(
-            r=r, a=a, s=s)))  # fmt: skip
-    shares = [(TISSUES.get(k, k), v) for k, v in detail["region_share"].items() if v >= 0.005]
-    shares.sort(key=lambda pair: -pair[1])
-    rows.append((_("Its activation lies in"), ", ".join(f"{name} {100 * v:.0f} %" for name, v in shares) or "–"))
-    if detail["peak_ras"] is not None:
-        r, a, s = detail["peak_ras"]
-        rows.append((_("Strongest at"), f"R {r:.0f}, A {a:.0f}, S {s:.0f} mm"))
-    rows += catalogueRows(detail["catalogue"])
-    lines = (f"<tr><td><b>{html.escape(k)}</b>&nbsp;</td><td>{html.escape(v)}</td></tr>" for k, v in rows)
-    return f"<table>{''.join(lines)}</table>"
+    # -- what the reader makes of it --------------------------------------------------------------------------------
 
+    def _fillNote(self) -> None:
+        notes, ui = self.review.notes, self.ui
+        can = self._latent is not None and notes.canBeKept
+        note = notes.of(*self._latent) if can else None
+        self._filling = True
+        name, comment = (note.name, note.comment) if note else ("", "")
+        if ui.noteNameEdit.text != name:
+            ui.noteNameEdit.text = name
+        if ui.noteCommentEdit.plainText.strip() != comment:  # else the cursor would leave its place
+            ui.noteCommentEdit.plainText = comment
+        ui.favouriteCheckBox.checked = bool(note and note.favourite)
+        self._filling = False
+        for widget in (ui.noteNameEdit, ui.noteCommentEdit, ui.favouriteCheckBox):
+            widget.enabled = can
+        ui.exportNotesButton.enabled = notes.canBeKept
+        if self._detail is not None:
+            self._title()
 
-def catalogueRows(row: dict | None) -> list[tuple[str, str]]:
-    """What the pack's catalogue knows, from its training cases."""
-    if row is None:
-        return [(_("Catalogue"), _("the pack says nothing of it"))]
-    if not row.get("fires_share"):
-        return [(_("Catalogue"), _("it fired on no training case"))]
-    firing = _("fired on {share:.2g} % of the brain, mean {mean:.2f}, at most {max:.2f}")
-    rows = [
-        (_("In training cases"), firing.format(share=100 * row["fires_share"], mean=row["mean"], max=row["max"]))
-    ]
-    names = {"share_ncr": "necrotic core", "share_ed": "edema", "share_et": "enhancing tumour",
-             "share_brain": "brain outside the tumour", "share_air": "outside the brain"}  # fmt: skip
-    parts = [f"{name} {100 * row[key]:.0f} %" for key, name in names.items() if (row.get(key) or 0) >= 0.005]
-    rows.append((_("There it lay in"), ", ".join(parts) or "–"))
-    if row.get("best_case"):
-        rows.append((_("Strongest example"), _("{case}, axial slice {slice} (from 0)").format(
-            case=row["best_case"], slice=row["best_slice"])))  # fmt: skip
-    return rows
+    def _keepName(self) -> None:
+        if not self._filling and self._latent is not None:
+            self.review.notes.set(*self._latent, name=self.ui.noteNameEdit.text)
+
+    def _onTyped(self) -> None:
+        if not self._filling and self._latent is not None:
+            self._typed.start()
+
+    def _keepComment(self) -> None:
+        """Keep what was typed into the comment."""
+        self._typed.stop()
+        if self._latent is not None:
+            self.review.notes.set(*self._latent, comment=self.ui.noteCommentEdit.plainText)
+
+    def _onFavourite(self, on: bool) -> None:
+        if not self._filling and self._latent is not None:
+            self.review.notes.set(*self._latent, favourite=on)
+
+    def _onExport(self, _checked=False) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self.widget, _("Export notes"), "notes.csv", _("Table (*.csv);;Notes (*.json)")
+        )
+        if path:
+            self.exportNotes(path)
+
+    def exportNotes(self, path: str) -> None:
+        self._keepComment()
+        try:
+            self.review.notes.export(path)
+        except MedSegLensError as problem:
+            self.review.said.emit(str(problem), True)
+            return
+        self.review.said.emit(_("The notes were written: {path}").format(path=path), False)
 
 
 def histogramPixmap(histogram: dict):

@@ -8,20 +8,35 @@ COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength",
 """Of the table, from the left."""
 
 ALL, EDITED, PINNED, SHOWN, NAMED, LOCAL = "all", "edited", "pinned", "shown", "named", "local"
+FAVOURITE, STABLE = "favourite", "stable"
+
+STABLE_FROM = 0.7
+"""A latent is called stable from this cosine to its partners in the lenses of other seeds."""
 
 Predicate = Callable[[LatentRow], bool]
 
 
-def matching(rows: Iterable[LatentRow], search: str, predicate: Predicate) -> list[LatentRow]:
-    """Rows whose number begins with the search text, or whose name holds every word of it, and that pass."""
+def matching(
+    rows: Iterable[LatentRow], search: str, predicate: Predicate, comment: Callable[[LatentRow], str] = lambda row: ""
+) -> list[LatentRow]:
+    """Rows whose number begins with the search text, or whose name, place or comment hold every word of it, and that
+    pass."""
     words = search.lower().split()
-    return [row for row in rows if predicate(row) and _matches(row, words)]
+    return [row for row in rows if predicate(row) and _matches(row, words, comment)]
 
 
-def _matches(row: LatentRow, words: list[str]) -> bool:
+def _matches(row: LatentRow, words: list[str], comment: Callable[[LatentRow], str]) -> bool:
     if len(words) == 1 and words[0].isdigit():
         return str(row.latent).startswith(words[0])
-    return all(word in row.name.lower() for word in words)
+    if not words:
+        return True
+    text = f"{row.name} {row.where} {comment(row)}".lower()
+    return all(word in text for word in words)
+
+
+def isStable(row: LatentRow) -> bool | None:
+    """Whether other seeds have the latent too; None where it is not known."""
+    return None if row.stability is None else row.stability >= STABLE_FROM
 
 
 SORT_KEYS: dict[str, Callable[[LatentRow], object]] = {

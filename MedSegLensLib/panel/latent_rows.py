@@ -129,7 +129,7 @@ class LatentRows:
         mark = "*" if latent.suppressed_ml is None else ""
         texts = {
             "number": str(number),
-            "name": latent.name or "–",
+            "name": self._name(latent),
             "active": f"{latent.active_ml:.1f}",
             "influence": "" if influence is None else f"{influence:+.1f}{mark}",
             "here": "" if latent.here is None else f"{latent.here:.2f}",
@@ -140,13 +140,37 @@ class LatentRows:
             font = item.font()
             font.setBold(edited)
             item.setFont(font)
-        table.item(row, COLUMNS.index("name")).setToolTip(latent.name or _("The catalogue has no name for it."))
+        table.item(row, COLUMNS.index("name")).setToolTip(self._nameTip(latent))
         self._check(row, "pinned", self.section.isPinned(tap, number))
         slider = self._sliders[row]
         slider.blockSignals(True)
         slider.value = min(self.section.strength(tap, number), STRONGEST)
         slider.blockSignals(False)
         slider.enabled = review.isOpen
+
+    def _name(self, latent: LatentRow) -> str:
+        """Its name; for one without, where it fires, and why it has none where that is known."""
+        text = latent.name or "–"
+        if not latent.named and latent_list.isStable(latent) is False:
+            text = _("not stable · {where}").format(where=text)
+        elif not latent.named and latent.unclear:
+            text = _("unclear · {where}").format(where=text)
+        return f"★ {text}" if self.review.notes.isFavourite(latent.tap, latent.latent) else text
+
+    def _nameTip(self, latent: LatentRow) -> str:
+        lines = [latent.name or _("The catalogue does not know it.")]
+        if latent.named:
+            lines.append(latent.where)
+        elif latent.unclear:
+            lines.append(_("What is known of it is too little for a name."))
+        stable = latent_list.isStable(latent)
+        if stable is not None:
+            text = _("stable over seeds ({cosine:.2f})") if stable else _("not stable over seeds ({cosine:.2f})")
+            lines.append(text.format(cosine=latent.stability))
+        note = self.review.notes.of(latent.tap, latent.latent)
+        if note and note.comment:
+            lines.append(note.comment)
+        return "\n".join(line for line in lines if line)
 
     def mark(self) -> None:
         """Show anew which latents have an overlay, and in which colour; nothing else is written."""
@@ -181,6 +205,11 @@ class LatentRows:
         rows = self.table.selectionModel().selectedRows()
         row = rows[0].row() if rows else -1
         return self._keys[row] if 0 <= row < len(self._keys) else None
+
+    def select(self, row: int) -> None:
+        """Select a row and bring it into view."""
+        self.table.selectRow(row)
+        self.table.scrollToItem(self.table.item(row, COLUMNS.index("number")))
 
     def step(self, by: int) -> None:
         """Select the row below (1) or above (-1) the selected one."""

@@ -1,7 +1,7 @@
 """The latents of the case: one table, ranked, searched and filtered, with overlay, strength and pin in each row."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import slicer
@@ -64,12 +64,16 @@ class LatentsSection:
         self.ui.rankRegionComboBox.addItems([regionText(region) for region in NAMES])
         self._filters = (
             latent_list.ALL, latent_list.LOCAL, latent_list.EDITED, latent_list.PINNED, latent_list.SHOWN,
-            latent_list.NAMED,
+            latent_list.NAMED, latent_list.FAVOURITE, latent_list.STABLE,
         )  # fmt: skip
-        self.ui.filterComboBox.toolTip = _("Local only leaves out those that fire on more than a quarter of the brain")
-        self.ui.filterComboBox.addItems(
-            [_("all"), _("local only"), _("edited"), _("pinned"), _("with overlay"), _("named")]
+        self.ui.filterComboBox.toolTip = _(
+            "Local only leaves out those that fire on more than a quarter of the brain; stable ones are found again by "
+            "lenses trained from other seeds"
         )
+        self.ui.filterComboBox.addItems(
+            [_("all"), _("local only"), _("edited"), _("pinned"), _("with overlay"), _("named"), _("★ favourites"),
+             _("stable")]
+        )  # fmt: skip
         self.ui.rankSegmentSelector.setMRMLScene(slicer.mrmlScene)
 
     def _connect(self) -> None:
@@ -87,6 +91,7 @@ class LatentsSection:
         review.opened.connect(self._onOpened)
         review.recipeChanged.connect(self.refresh)
         review.overlaysChanged.connect(self._onOverlays)
+        review.notesChanged.connect(self.refresh)
         review.stateChanged.connect(self._enable)
 
     # -- what is listed ---------------------------------------------------------------------------------------------
@@ -200,10 +205,19 @@ class LatentsSection:
     # -- what is shown of it ----------------------------------------------------------------------------------------
 
     def listed(self) -> list[LatentRow]:
-        """The latents that pass search and filter, in the table's order."""
+        """The latents that pass search and filter, in the table's order, under the names that the reader gave them."""
         name = self._filters[max(self.ui.filterComboBox.currentIndex, 0)]
-        found = latent_list.matching(self.rows, self.ui.searchBox.text, self._predicate(name))
+        rows = [self._named(row) for row in self.rows]
+        found = latent_list.matching(rows, self.ui.searchBox.text, self._predicate(name), self._comment)
         return latent_list.ordered(found, *self._sort)
+
+    def _named(self, row: LatentRow) -> LatentRow:
+        name = self.review.notes.name(row.tap, row.latent)
+        return replace(row, name=name) if name else row
+
+    def _comment(self, row: LatentRow) -> str:
+        note = self.review.notes.of(row.tap, row.latent)
+        return note.comment if note else ""
 
     def _predicate(self, name: str) -> latent_list.Predicate:
         review = self.review
@@ -213,7 +227,9 @@ class LatentsSection:
             latent_list.EDITED: lambda row: isEdited(review.history.recipe, row.tap, row.latent),
             latent_list.PINNED: lambda row: self.isPinned(row.tap, row.latent),
             latent_list.SHOWN: lambda row: review.overlays.slotOf(row.tap, row.latent) is not None,
-            latent_list.NAMED: lambda row: bool(row.name),
+            latent_list.NAMED: lambda row: row.named,
+            latent_list.FAVOURITE: lambda row: review.notes.isFavourite(row.tap, row.latent),
+            latent_list.STABLE: lambda row: bool(latent_list.isStable(row)),
         }[name]
 
     def refresh(self) -> None:
@@ -296,6 +312,27 @@ class LatentsSection:
             self.refresh()
             return
         self.review.setStrength(tap, latent, strength, place)
+
+    def nameOf(self, tap: str, latent: int) -> str:
+        """A latent's name, the reader's or the catalogue's, or where it fires; '' for one not in the ranking."""
+        row = next((row for row in self.rows if (row.tap, row.latent) == (tap, latent)), None)
+        return self.review.notes.name(tap, latent) or (row.name if row is not None else "")
+
+    def select(self, tap: str, latent: int) -> None:
+        """Select a latent wherever it is: search and filter give way where they hide it."""
+        key = (tap, latent)
+        if key not in [(row.tap, row.latent) for row in self.rows]:
+            self.review.said.emit(_("Latent {number} is not in this ranking.").format(number=latent), False)
+            self.chosen.emit(key)
+            return
+        if key not in [(row.tap, row.latent) for row in self.listed()]:
+            self.ui.searchBox.text = ""
+            self.ui.filterComboBox.setCurrentIndex(0)
+        place = [(row.tap, row.latent) for row in self.listed()].index(key)
+        if place >= self._count:
+            self._count = PAGE * (place // PAGE + 1)
+            self.refresh()
+        self.table.select(place)
 
     def step(self, by: int) -> None:
         """Select the next (1) or previous (-1) latent of the table."""

@@ -34,6 +34,7 @@ class Panel:
         self.batch = BatchSection(review, loadUi)
         self.latents.chosen.connect(self.details.choose)
         self.latents.place = self.edits.place
+        self.details.nameOf, self.details.select = self.latents.nameOf, self.latents.select
         self.shortcuts = Shortcuts(self.latents, self.edits, review)
         self.latents.ui.keysLabel.text = self.shortcuts.text()
 

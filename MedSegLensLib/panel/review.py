@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 from MedSegLensLib.cases.case import MODALITIES, REGIONS
 from MedSegLensLib.editing.recipe import PackReference, Recipe, Where, load_recipe, save_recipe
 from MedSegLensLib.errors import Cancelled, CaseError, MedSegLensError, RecipeError, UsageError
+from MedSegLensLib.panel.latent_notes import LatentNotes
 from MedSegLensLib.panel.overlay_choice import OverlayChoice
 from MedSegLensLib.panel.recipe_history import RecipeHistory, emptyRecipe, strengthOf, withoutLatent, withStrength
 from MedSegLensLib.panel.saved_review import SavedReview
@@ -36,7 +37,7 @@ class Review:
     """One case under review, shared by all widgets that show it.
 
     Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem); workerChanged();
-    regionsChanged(); recipeChanged(); opened(); overlaysChanged(); studyChanged(); edited(Edited);
+    regionsChanged(); recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); edited(Edited);
     failed(MedSegLensError), which `said` tells too.
     """
 
@@ -53,6 +54,8 @@ class Review:
         self.stateChanged, self.progressed, self.said, self.workerChanged = (Signal() for _n in range(4))
         self.regionsChanged, self.recipeChanged, self.opened = (Signal() for _n in range(3))
         self.overlaysChanged, self.edited, self.studyChanged, self.failed = (Signal() for _n in range(4))
+        self.notesChanged = Signal()
+        self.notes = LatentNotes(self)
 
     # -- the scene --------------------------------------------------------------------------------------------------
 

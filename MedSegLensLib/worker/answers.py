@@ -104,10 +104,13 @@ class Edited:
 class LatentRow:
     """One latent of the case.
 
-    name: what the catalogue says ("71% in edema"), or ''. active_ml: where it fires; brain_share: the same as a share
-    of the brain; maximum, mean: of its code where it fires; here: its code at the point asked for, or its mean inside
-    the mask, else None; attribution_ml, suppressed_ml: change of the region's volume were it suppressed, predicted
-    and measured, else None; dense: fires on more than a quarter of the brain; peak_ras: where its maximum lies.
+    name: what the catalogue calls it, or where it fired ("71% in edema"), or ''. active_ml: where it fires;
+    brain_share: the same as a share of the brain; maximum, mean: of its code where it fires; here: its code at the
+    point asked for, or its mean inside the mask, else None; attribution_ml, suppressed_ml: change of the region's
+    volume were it suppressed, predicted and measured, else None; dense: fires on more than a quarter of the brain;
+    peak_ras: where its maximum lies; where: where it fired on the catalogue's cases, or ''; stability: its smallest
+    cosine to partners in lenses of other seeds, None where not known; unclear: the catalogue found too little evidence
+    for a name.
     """
 
     tap: str
@@ -122,6 +125,14 @@ class LatentRow:
     suppressed_ml: float | None
     dense: bool
     peak_ras: Point
+    where: str = ""
+    stability: float | None = None
+    unclear: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether it has a name, and not only a place."""
+        return bool(self.name) and self.name != self.where
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.errors import Cancelled, UsageError, WorkerError
 from MedSegLensLib.worker.answers import Edited, LabelBox, LatentRow, Opened, Overlay, Point, Volume
@@ -252,7 +253,7 @@ class CaseSession:
                 self.opened, self._engine = opened, engine
             elif not np.array_equal(opened.labels, self.opened.labels):
                 # Another number of threads may round a tie the other way: what is shown is brought into line.
-                self._touched = _union(self._touched, _box_of(opened.labels != self.opened.labels))
+                self._touched = _union(self._touched, box_of(opened.labels != self.opened.labels))
                 self.opened = opened
             self._open_on = generation
 
@@ -320,13 +321,6 @@ def _triple(point: Point) -> list[float]:
     return [float(c) for c in point]
 
 
-def _box_of(mask: np.ndarray) -> tuple | None:
-    if not mask.any():
-        return None
-    where = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    return tuple(slice(int(w[0]), int(w[-1]) + 1) for w in where)
-
-
 def _union(a: tuple | None, b: tuple | None) -> tuple | None:
     if a is None or b is None:
         return a or b
@@ -353,12 +347,16 @@ def _latent_rows(said: Message) -> list[LatentRow]:
 
     columns = {name: numbers(name) for name in ("active_ml", "brain_share", "maximum", "mean")}
     columns |= {name: numbers(name) for name in ("here", "attribution_ml", "suppressed_ml")}
+    stability = numbers("stability")
     rows = zip(
         said.arrays["latent"].tolist(),
         said.fields["names"],
         *columns.values(),
         said.arrays["dense"].tolist(),
         map(tuple, said.arrays["peak_ras"].tolist()),
+        said.fields["where"],
+        stability,
+        said.arrays["unclear"].tolist(),
         strict=True,
     )
     return [LatentRow(said.fields["tap"], *row) for row in rows]

@@ -11,6 +11,7 @@ from MedSegLensLib.cases.grid import voxel_ml
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import PackError, UsageError
+from MedSegLensLib.packs.notes import lens_hash
 from MedSegLensLib.packs.pack import LensPack, load_pack
 from MedSegLensLib.segmenters.engine import Engine
 from MedSegLensLib.segmenters.sampling import Box, whole
@@ -226,6 +227,7 @@ def pack_fields(pack: LensPack) -> dict:
         "description": pack.info.description,
         "model_card": pack.model_card,
         "latents": {lens.tap: lens.d_sae for lens in pack.info.lenses},
+        "lens_hashes": {lens.tap: lens_hash(pack.info, lens.tap) for lens in pack.info.lenses},
     }
 
 

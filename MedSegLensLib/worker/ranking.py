@@ -1,5 +1,6 @@
 """The latents of an opened case in one table: how strongly each fires, where, and what hangs on it."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,7 @@ from MedSegLensLib.cases.volume import placed_image
 from MedSegLensLib.editing.influence import attribute, dense_latents, suppress
 from MedSegLensLib.editing.places import ras_point, share_inside, token_middle, tokens_of
 from MedSegLensLib.errors import UsageError
-from MedSegLensLib.packs.catalogue import described
+from MedSegLensLib.packs.catalogue import UNCLEAR, described, shown_name
 from MedSegLensLib.worker.answers import Point
 from MedSegLensLib.worker.opened_case import OpenedCase, Say
 from MedSegLensLib.worker.protocol import Message
@@ -81,17 +82,24 @@ class Ranking:
             "dense": dense,
             "peak_ras": self._peaks_of(tap),
         }
-        rows = self.case.catalogue
-        names = [described(rows[tap, j]) if (tap, j) in rows else "" for j in order.tolist()]
-        arrays = {name: np.ascontiguousarray(column[order]) for name, column in columns.items()}
-        return Message("result", {"tap": tap, "names": names}, arrays)
+        rows = [self.case.catalogue.get((tap, j)) for j in order.tolist()]
+        words = {
+            "names": [shown_name(row) if row else "" for row in rows],
+            "where": [described(row) if row else "" for row in rows],
+        }
+        stability = [row.get("stability") if row else None for row in rows]
+        arrays = {name: np.ascontiguousarray(column[order]) for name, column in columns.items()} | {
+            "stability": np.array([np.nan if s is None else s for s in stability], np.float64),
+            "unclear": np.array([bool(row) and row.get("name") == UNCLEAR for row in rows], bool),
+        }
+        return Message("result", {"tap": tap, **words}, arrays)
 
     def detail(self, tap: str, latent: int) -> dict:
         """See `CaseSession.detail`."""
         session, grid = self.case.session, self.case.grid
         codes = session.codes_at(tap)
         tokens, values = codes.latent(latent)
-        row = self.case.catalogue.get((tap, latent))
+        row = _finite(self.case.catalogue.get((tap, latent)))
         profile = self._slice_of(tap, tokens)
         slices = len(session.labels)
         middle = [(n - 1) / 2 for n in session.labels.shape[1:]]
@@ -240,6 +248,15 @@ class Ranking:
                 [share_inside(session.labels == value, session.sampling, grid).ravel() for value in LABELS]
             )
         return self._shares[tap]
+
+
+def _finite(value):
+    """What the catalogue holds as a message can: None for a number that is not finite."""
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _needed(value, name: str, rank: str):

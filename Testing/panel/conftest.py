@@ -46,10 +46,12 @@ def one_worker():
 
 
 @pytest.fixture
-def widget(host, one_worker, monkeypatch):  # noqa: F811
-    """The module's widget, opened in the host; its review uses the worker that all tests share."""
+def widget(host, one_worker, monkeypatch, tmp_path):  # noqa: F811
+    """The module's widget, opened in the host; its review uses the worker that all tests share. The reader's notes lie
+    in a folder of the test."""
     from MedSegLensLib.panel import shared_review
 
+    monkeypatch.setenv("MEDSEGLENS_NOTES", str(tmp_path / "notes"))
     monkeypatch.setattr(shared_review, "_makeClient", lambda: Kept(one_worker))
     widget = host.load_module(MODULE)
     host.show()
@@ -78,7 +80,7 @@ def panel(widget):
 def idle(host, widget):  # noqa: F811
     """Waits until nothing is under way."""
 
-    def wait(seconds: float = 60) -> None:
+    def wait(seconds: float = 300) -> None:  # a minute is not enough on a machine that trains meanwhile
         host.wait(lambda: not len(widget.review.watch), seconds)
         host.process()
 
