@@ -8,7 +8,7 @@ Cases are opened one by one; what they show is kept as sparse codes until all ha
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 

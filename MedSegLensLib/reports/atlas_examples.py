@@ -164,4 +164,3 @@ def _peak(session: Session, z: int, grid: tuple[int, int], token: int) -> tuple[
     steps = [n / g for n, g in zip(session.labels.shape[1:], grid, strict=True)]
     y, x = ((i + 0.5) * step - 0.5 for i, step in zip(np.unravel_index(token, grid), steps, strict=True))
     return tuple(float(p) for p in ras_point(session.conformed, (z, float(y), float(x))))
-
