@@ -48,7 +48,7 @@ class Normalisation:
         if not sound or pairs[0][0] >= pairs[0][1] or pairs[1][0] >= pairs[1][1]:
             cause = f"normalisation {value!r} does not have from and to, each two rising numbers, and clip."
             raise PackError("input", cause, "Correct it, as in docs/pack-format.md.")
-        if value["kind"] == "percentiles" and not (0 <= pairs[0][0] and pairs[0][1] <= 100):
+        if value["kind"] == "percentiles" and (pairs[0][0] < 0 or pairs[0][1] > 100):
             raise PackError("input", f"the percentiles {pairs[0]} do not lie in 0 to 100.", "Correct them.")
         return Normalisation(value["kind"], tuple(pairs[0]), tuple(pairs[1]), value["clip"])
 

@@ -37,7 +37,7 @@ POINTWISE = (
         "relu.default leaky_relu.default gelu.default sigmoid.default tanh.default elu.default silu.default",
         "prelu.default _prelu_kernel.default hardtanh.default hardswish.default mish.default softplus.default",
         "sub.Tensor mul.Tensor div.Tensor add.Scalar mul.Scalar neg.default clamp.default",
-        "clone.default contiguous.default _to_copy.default",
+        "clone.default contiguous.default _to_copy.default to.dtype",
     )
 )
 

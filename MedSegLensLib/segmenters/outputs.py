@@ -106,6 +106,10 @@ class LabelLogits:
             cause = f"it gives {x.shape[1]} output channels, and outputs names {self.weight.shape[1]}."
             raise PackError("segmenter", cause, "Name each channel in outputs.")
         # In float32: a sum of bfloat16 logits would lose the sign of the smallest of them, which is what decides.
+        if x.dtype != torch.float32:
+            x = x.float()
+        if self.weight.device != x.device or self.weight.ndim != x.ndim:
+            self.weight = self.weight.view(*self.weight.shape[:2], *(1,) * axes).to(x.device)
+            self.bias = self.bias.to(x.device)
         convolution = torch.nn.functional.conv2d if axes == 2 else torch.nn.functional.conv3d
-        weight = self.weight.to(x.device).view(*self.weight.shape, *(1,) * axes)
-        return convolution(x.float(), weight, self.bias.to(x.device))
+        return convolution(x, self.weight, self.bias)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from MedSegLensLib.errors import UsageError
-from MedSegLensLib.segmenters.graph import tensor_output
+from MedSegLensLib.segmenters.graph import no_such_tap, tensor_output
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,10 @@ class TapInfo:
 
 
 def list_taps(network: nn.Module, input_shape: tuple[int, ...]) -> list[TapInfo]:
-    """Every module that runs once and returns a feature map (B, channels, *grid), for inputs (C, *spatial)."""
+    """Every module that runs once and returns a feature map (B, channels, *grid), for inputs (C, *spatial).
+
+    A module whose grid does not divide the input is left out: its channels are on another axis.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
@@ -52,7 +54,9 @@ def list_taps(network: nn.Module, input_shape: tuple[int, ...]) -> list[TapInfo]
     modules = dict(network.named_modules())
     found = []
     for name, (value, done) in seen.items():
-        if calls[name] == 1 and value is not None and value.ndim == len(input_shape) + 1:
+        if calls[name] != 1 or value is None or value.ndim != len(input_shape) + 1:
+            continue
+        if all(n % g == 0 for n, g in zip(input_shape[1:], value.shape[2:], strict=True)):
             share = 1 - done / total
             found.append(
                 TapInfo(name, type(modules[name]).__name__, value.shape[1], tuple(value.shape[2:]), round(share, 4))
@@ -71,9 +75,7 @@ def changed(network: nn.Module, changes: dict[str, Callable[[torch.Tensor], torc
     handles = []
     for name, change in changes.items():
         if name not in modules:
-            raise UsageError(
-                name, "is not a module of this segmenter.", "List them with `medseglens pack show --taps`."
-            )
+            raise no_such_tap(name, modules)
 
         def hook(_module, _inputs, output, change=change):
             value = tensor_output(output)
