@@ -76,6 +76,7 @@ def sae_lens(tokens: TokenBuffer, steps: int, device: str) -> Trained:
         total_training_samples=steps * BATCH,
         train_batch_size_samples=BATCH,
         lr=LR,
+        lr_end=LR,
         lr_warm_up_steps=round(WARMUP * steps),
         lr_decay_steps=round(DECAY * steps),
         device=device,

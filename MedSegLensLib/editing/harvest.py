@@ -1,7 +1,6 @@
 """The tokens a lens is trained and measured on: a tap's values over cases, each with the tissue it lies in."""
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -43,7 +42,6 @@ def harvest_taps(
 
     Raises UsageError for a tap that is no module of the network, does not run, or has no map over the image.
     """
-    _check_names(network, taps)
     conformed = conform(case, spec)
     sampling = sampling_of(config, conformed.brain.shape)
     volume = torch.from_numpy(conformed.array)
@@ -90,17 +88,6 @@ def _values_at(network: nn.Module, x: torch.Tensor, taps: Sequence[str]) -> dict
             cause = "does not run when this segmenter does."
             raise UsageError(tap, cause, "List the modules that can be taps with `medseglens pack show PACK --taps`.")
     return seen
-
-
-def _check_names(network: nn.Module, taps: Sequence[str]) -> None:
-    names = [name for name, _ in network.named_modules() if name]
-    for tap in taps:
-        if tap not in names:
-            # the nearest names, and those that end alike: names are long paths and what one remembers is the end
-            near = difflib.get_close_matches(tap, names, 3, 0.5) or [n for n in names if n.endswith(tap)][:3]
-            hint = f"Near it: {', '.join(near)}. " if near else ""
-            remedy = f"{hint}List the modules that can be taps with `medseglens pack show PACK --taps`."
-            raise UsageError(tap, "is not a module of this segmenter.", remedy)
 
 
 def _check_map(tap: str, value: torch.Tensor | None, samples: int, spatial_dims: int) -> None:

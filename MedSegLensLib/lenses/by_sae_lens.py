@@ -75,6 +75,7 @@ def train_by_sae_lens(
             total_training_samples=config.steps * config.batch,
             train_batch_size_samples=config.batch,
             lr=config.lr,
+            lr_end=config.lr,
             device=config.device,
             logger=LoggingConfig(log_to_wandb=False),
         )

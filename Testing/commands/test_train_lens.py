@@ -130,7 +130,7 @@ def test_a_training_that_was_stopped_goes_on_and_harvests_nothing_again(run, pac
     ("arguments", "words"),
     [
         (["--tap", "upcat3"], ["upcat3", "not a module", "upcat_3"]),
-        (["--tap", "convs.conv_0"], ["Near it: down_1.convs.conv_0"]),
+        (["--tap", "convs.conv_0"], ["not a module", "down_1.convs.conv_0"]),
         ([], ["no tap"]),
         (["--tap", TAP, "--k", 60], ["0 < k < width"]),
         (["--tap", TAP, "--kind", "none"], ["batch_topk, topk"]),
