@@ -95,7 +95,7 @@ def with_lens(pack: LensPack, lens: Lens) -> LensPack:
     from MedSegLensLib.segmenters.taps import list_taps
 
     config = pack.info.segmenter
-    shape = (64, 64) if config.sampling == "slices" else config.patch_size
+    shape = (160, 160) if config.spatial_dims == 2 else config.patch_size
     taps = {t.name: t for t in list_taps(pack.network(), (len(pack.info.input["modalities"]), *shape))}
     if lens.tap not in taps:
         cause = f"the segmenter of {pack.info.name} has no tap of this name."
