@@ -88,10 +88,10 @@ def read_order(options, device: str) -> Order:
     shares, held_out = values.pop("shares", None), values.pop("held_out", None)
     finetune, sweep = {"steps": 0} | values.pop("finetune", {}), values.pop("sweep", [{}])
     subject = options.config or "train lens"
-    if not values.get("tap"):
-        raise UsageError(subject, "no tap was given.", "Give --tap; `medseglens pack show PACK --taps` lists them.")
     if not isinstance(sweep, list) or not all(isinstance(entry, dict) for entry in sweep) or not sweep:
         raise UsageError(subject, "its sweep is not a list of configurations.", "See docs/training.md.")
+    if not all((values | entry).get("tap") for entry in sweep):
+        raise UsageError(subject, "no tap was given.", "Give --tap; `medseglens pack show PACK --taps` lists them.")
     unknown = sorted({n for entry in (values, *sweep) for n in entry} - {f.name for f in fields(LensConfig)})
     if unknown:
         raise UsageError(subject, f"does not describe a lens ({', '.join(unknown)}).", "See docs/training.md.")
