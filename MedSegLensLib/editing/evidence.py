@@ -48,7 +48,8 @@ class Evidence:
     parts: int64 (6,), tokens of each part (`token_facts.AIR` .. `UNLABELLED`); part_counts: int32 (m, 64, 6), those on
         which a latent fires, by bin of its code. bands, band_counts: the same by the bits of `TokenFacts.bands` (the
         fifth bit: no expert labels).
-    classes: int64 (N_CLASSES,) tokens; energy: float32 (m, N_CLASSES) sums of squared codes.
+    classes: int64 (N_CLASSES,) tokens; energy: float32 (m, N_CLASSES) sums of squared codes; case_energy,
+        case_energy_squares: (m,), sum over cases of a case's energy and of its square.
     weighted: float64 (m, columns), sums of the code times the columns of `_columns`; squares: (m,).
     sides, side_cases: (m,), sum over cases of (right - left) / (right + left), and their number.
     low, high: (m,), extent_ml: (m,) sums; n_cases, labelled_cases: (m,).
@@ -70,6 +71,7 @@ class Evidence:
         self.parts, self.part_counts = np.zeros(N_PARTS, np.int64), np.zeros((m, N_BINS, N_PARTS), np.int32)
         self.bands, self.band_counts = np.zeros(N_BANDS, np.int64), np.zeros((m, N_BINS, N_BANDS), np.int32)
         self.classes, self.energy = np.zeros(N_CLASSES, np.int64), np.zeros((m, N_CLASSES), np.float32)
+        self.case_energy, self.case_energy_squares = np.zeros(m), np.zeros(m)
         self.weighted, self.squares = np.zeros((m, N_COLUMNS)), np.zeros(m)
         self.sides, self.side_cases = np.zeros(m), np.zeros(m, np.int32)
         self.low, self.high, self.extent_ml = np.full(m, np.inf), np.zeros(m), np.zeros(m)
@@ -107,7 +109,10 @@ class Evidence:
             there = of >= 0
             squared = values[there].astype(np.float64) ** 2
             found = np.bincount((latents[there] - first) * N_CLASSES + of[there], squared, (last - first) * N_CLASSES)
-            self.energy[first:last] += found.reshape(last - first, N_CLASSES).astype(np.float32)
+            found = found.reshape(last - first, N_CLASSES)
+            self.energy[first:last] += found.astype(np.float32)
+            self.case_energy[first:last] += found.sum(1)
+            self.case_energy_squares[first:last] += found.sum(1) ** 2
         summary = codes.summary()
         fires = summary.count > 0
         by_latent = sparse.csr_matrix((codes.values, codes.tokens, codes.pointers), shape=(m, codes.n_tokens))
@@ -208,6 +213,10 @@ class Evidence:
         total = self.weighted[:, TOTAL]
         return np.where(self.squares > 0, total**2 / np.maximum(self.squares, 1e-30), 0.0)
 
+    def effective_cases(self) -> np.ndarray:
+        """(sum e)^2 / sum e^2 over the energies e of the labelled cases, (m,): over how many its firing is spread."""
+        return self.case_energy**2 / np.maximum(self.case_energy_squares, 1e-30)
+
     def intensity(self) -> np.ndarray:
         """Mean z-score of each modality where it fires, less healthy brain's, (m, 4); nan where no case has it."""
         weight = self.weighted[:, PRESENT]
@@ -269,6 +278,7 @@ class Evidence:
 
 SUMS = (
     *("parts", "part_counts", "bands", "band_counts", "classes", "energy", "weighted", "squares", "sides"),
+    *("case_energy", "case_energy_squares"),
     *("side_cases", "extent_ml", "n_cases", "labelled_cases", "influence", "influence_cases"),
 )
 TOTAL = 0

@@ -72,9 +72,11 @@ LEAST_SCORE = 0.5
 """A name that covers less than this beyond chance is none (Youden 1950: J of 0.5 is a balanced accuracy of 0.75)."""
 
 LEAST_STABILITY = 0.7
-LEAST_CASES = 2
+LEAST_CASES, LEAST_EFFECTIVE_CASES = 2, 1.5
+"""A name tells of more than one patient: effective cases are (sum e)^2 / sum e^2 of each case's energy e."""
+
 LEAST_TOKENS = 30.0
-"""Effective number of tokens, (sum z^2)^2 / sum z^4 in spirit: here (sum z)^2 / sum z^2."""
+"""Effective tokens, (sum z)^2 / sum z^2 of the codes z."""
 
 LEAST_LATERALITY = 0.6
 LEAST_CASES_FOR_A_SIDE = 3
@@ -156,15 +158,15 @@ _HEALTHY: tuple[tuple[str, dict], ...] = (
     ("depth of the brain", {"label": ["none"], "depth": ["deep"]}),
     ("brain outside the tumour", {"label": ["none"], "near": ["far"]}),
 )
-_ANYWHERE = ("tissue", {})
-_SHORT = {"t1n": "T1", "t1c": "T1c", "t2w": "T2", "t2f": "FLAIR"}
+_ANYWHERE = ("areas", {})
+SHORT = {"t1n": "T1", "t1c": "T1c", "t2w": "T2", "t2f": "FLAIR"}
 _TOLD_ALREADY = {"csf": {"t1n", "t2w"}, "vessel": {"t1c"}, "ET": {"t1c"}}
 """Brightness that a noun says already: enhancing tumour is bright in T1c."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A name that could be given: its words, its rule, and how many terms the rule has beyond its noun's first."""
+    """A name that could be given: its words, its rule, and how many words stand before the noun."""
 
     words: str
     rule: dict[str, list[str]]
@@ -186,15 +188,15 @@ def candidates() -> tuple[Candidate, ...]:
 
 
 def _candidate(noun: str, rule: dict, levels: dict) -> Candidate:
-    parts = [f"{_SHORT[m]}-{levels[m][0]}" for m in ("t2f", "t1c", "t2w", "t1n") if m in levels]
+    parts = [f"{SHORT[m]}-{levels[m][0]}" for m in ("t2f", "t1c", "t2w", "t1n") if m in levels]
     whole = {**rule, **levels}
-    return Candidate(f"{', '.join(parts)} {noun}".strip(), whole, max(0, len(whole) - 1))
+    return Candidate(f"{', '.join(parts)} {noun}".strip(), whole, len(levels) + ("side" in rule))
 
 
 @functools.cache
 def _candidate_masks() -> np.ndarray:
-    """(N_CLASSES, candidates) float32, 1 where the rule holds."""
-    return np.stack([holds(candidate.rule) for candidate in candidates()], axis=1).astype(np.float32)
+    """(N_CLASSES, candidates) float64, 1 where the rule holds."""
+    return np.stack([holds(candidate.rule) for candidate in candidates()], axis=1).astype(np.float64)
 
 
 def chance(tokens: np.ndarray) -> np.ndarray:
@@ -214,7 +216,8 @@ class Evidence:
     """What a name of one latent is made from.
 
     energy: (N_CLASSES,) sum of its squared code in each class. tokens: (N_CLASSES,) brain tokens in each.
-    effective_tokens: how many tokens its firing is spread over. n_cases: on how many labelled cases it fires.
+    effective_tokens: how many tokens its firing is spread over. n_cases: on how many labelled cases it fires;
+        effective_cases: over how many of them its firing is spread.
     stability: decoder cosine to its partner in other seeds, None where unknown. laterality: -1 left .. 1 right.
     numbers: what else the sentence of evidence tells, ready in words.
     """
@@ -223,6 +226,7 @@ class Evidence:
     tokens: np.ndarray
     effective_tokens: float
     n_cases: int
+    effective_cases: float
     stability: float | None
     laterality: float | None = None
     numbers: str = ""
@@ -260,12 +264,12 @@ def names_of(evidence: list[Evidence], least_score: float = LEAST_SCORE) -> list
         part = evidence[first : first + BATCH]
         energy = np.stack([e.energy for e in part]).astype(np.float64)
         total = energy.sum(1, keepdims=True)
-        share = (energy / np.where(total > 0, total, 1)).astype(np.float32)
+        share = energy / np.where(total > 0, total, 1)
         alike = all(e.tokens is part[0].tokens for e in part)  # one lens, one cohort: chance is computed once
         by_chance = np.stack([chance(e.tokens) for e in part[: 1 if alike else None]])
         covered = share @ masks
-        expected = np.broadcast_to(by_chance.astype(np.float32) @ masks, covered.shape)
-        score = covered - expected
+        expected = np.broadcast_to(by_chance @ masks, covered.shape)
+        score = np.round(covered - expected, 9)  # in whatever company a latent is computed, it is named the same
         for i, e in enumerate(part):
             choice = score[i] - COST_OF_A_TERM * terms
             for side, sign in (("left", -1), ("right", 1)):
@@ -279,7 +283,7 @@ def names_of(evidence: list[Evidence], least_score: float = LEAST_SCORE) -> list
 
 def _named(e: Evidence, total: float, best: int, covered: float, expected: float, least_score: float) -> Name:
     candidate = candidates()[best]
-    score = float(np.clip(covered - expected, 0.0, 1.0))
+    score = round(float(np.clip(covered - expected, 0.0, 1.0)), 6)
     if total <= 0:
         return Name(UNCLEAR, 0.0, "It does not fire on a labelled case.", None)
     cases = f"{e.n_cases} case{'s' * (e.n_cases != 1)}"
@@ -289,6 +293,8 @@ def _named(e: Evidence, total: float, best: int, covered: float, expected: float
     )
     if e.n_cases < LEAST_CASES:
         return Name(UNCLEAR, score, f"It fires on {cases}, too few to name it.", None)
+    if e.effective_cases < LEAST_EFFECTIVE_CASES:
+        return Name(UNCLEAR, score, f"Nearly all of its firing is on one of {cases}: too few to name it.", None)
     if e.effective_tokens < LEAST_TOKENS:
         return Name(UNCLEAR, score, f"It fires on about {e.effective_tokens:.0f} tokens, too few to name it.", None)
     if score < least_score:
