@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 a fault of the program; 2 wrong use (an unknown latent, tap or region, a gain that is no number);
 3 a case that cannot be used; 4 a bad pack; 5 a bad recipe; 6 output that cannot be written; 7 the doctor found
-something to mend; 8 a worker that cannot be started or reached; 130 cancelled.
+something to mend; 8 a worker that cannot be started or reached; 9 not enough memory; 130 cancelled.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import traceback
 import warnings
 
 from MedSegLensLib import __version__
-from MedSegLensLib.errors import Cancelled, MedSegLensError
+from MedSegLensLib.errors import Cancelled, MedSegLensError, MemoryShortage, UsageError
 from MedSegLensLib.segmenters.trust import trust
 
 EPILOG = """\
@@ -28,14 +28,42 @@ first steps:
 A CASE is a folder with the four volumes of one patient (BraTS names such as *_t1ce.nii.gz or *-t1c.nii.gz; NIfTI,
 NRRD or MetaImage), or with DICOM series; or give --t1n, --t1c, --t2w and --t2f instead. Every command takes --json.
 Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unusable case, 4 bad pack, 5 bad recipe, 6 output cannot
-be written, 7 doctor found something to mend, 8 worker trouble, 130 cancelled. Research software, not a medical device.
+be written, 7 doctor found something to mend, 8 worker trouble, 9 not enough memory, 130 cancelled.
+Research software, not a medical device.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    from MedSegLensLib.commands import atlas, demo, doctor, edit, latents, pack, phantom, recipe, segment, serve, train
+class _Misused(UsageError):
+    """Arguments that argparse does not understand; usage: what it prints about them."""
 
-    top = argparse.ArgumentParser(
+    def __init__(self, command: argparse.ArgumentParser, message: str):
+        super().__init__(command.prog, message + ".", f"Run `{command.prog} --help`.")
+        self.usage = command.format_usage()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise _Misused(self, message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Its `parse_args` raises UsageError for what it does not understand."""
+    from MedSegLensLib.commands import (
+        atlas,
+        demo,
+        doctor,
+        edit,
+        evaluate,
+        latents,
+        pack,
+        phantom,
+        recipe,
+        segment,
+        serve,
+        train,
+    )
+
+    top = _Parser(
         prog="medseglens",
         description="Open a brain tumour segmenter: see its hidden layer as latents on the anatomy, suppress or "
         "amplify one, and see the segmentation change.",
@@ -44,14 +72,21 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"medseglens {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, segment, latents, atlas, edit, recipe, train, pack, phantom, serve, doctor):
+    for command in (demo, segment, latents, atlas, edit, recipe, train, evaluate, pack, phantom, serve, doctor):
         command.add_parser(commands)
     return top
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = parser().parse_args(arguments)
+    except _Misused as problem:
+        unread = argparse.Namespace(debug=False, json="--json" in arguments)
+        if not unread.json:
+            print(problem.usage, end="", file=sys.stderr)
+        return _report(problem, unread)
     _quiet()
     try:
         trust(options.trust_module)
@@ -65,8 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _report(Cancelled(options.command), options)
     except MedSegLensError as problem:
         return _report(problem, options)
-    except Exception as problem:  # a bug, said as one; --debug shows where
-        return _report(
+    except Exception as problem:
+        if MemoryShortage.said_by(problem):
+            return _report(_shortage(options, problem), options)
+        return _report(  # a bug, said as one; --debug shows where
             MedSegLensError(
                 options.command,
                 f"failed unexpectedly ({type(problem).__name__}: {problem}).",
@@ -74,6 +111,16 @@ def main(arguments: list[str] | None = None) -> int:
             ),
             options,
         )
+
+
+def _shortage(options: argparse.Namespace, problem: Exception) -> MemoryShortage:
+    said = next(iter(str(problem).strip().splitlines()), "")[:160]
+    return MemoryShortage(
+        options.command,
+        "memory did not suffice" + (f" ({said})." if said else "."),
+        "Close other programs, or run it on a machine with more memory (a case takes about 3 GB)"
+        + ("; --device cpu uses the machine's own." if getattr(options, "device", None) else "."),
+    )
 
 
 def _report(problem: MedSegLensError, options: argparse.Namespace) -> int:

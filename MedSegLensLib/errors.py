@@ -46,6 +46,21 @@ class OutputError(MedSegLensError):
     exit_code = 6
 
 
+class MemoryShortage(MedSegLensError):
+    """Not enough memory, of the machine or of its graphics processor, for what was asked."""
+
+    exit_code = 9
+
+    WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    """How torch and the system say it in errors of other classes."""
+
+    @staticmethod
+    def said_by(problem: BaseException) -> bool:
+        """Whether an exception of any library means this."""
+        said = str(problem).lower()
+        return isinstance(problem, MemoryError) or any(words in said for words in MemoryShortage.WORDS)
+
+
 class Cancelled(MedSegLensError):
     """The user stopped the work; nothing is left half-written."""
 

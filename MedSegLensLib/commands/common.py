@@ -51,6 +51,7 @@ def add_case(command: argparse.ArgumentParser) -> None:
     volumes = command.add_argument_group("volumes, instead of a folder")
     for modality in MODALITIES:
         volumes.add_argument(f"--{modality}", type=Path, metavar="FILE", help=MODALITY_NAMES[modality])
+    volumes.add_argument("--seg", type=Path, metavar="FILE", help="reference segmentation that comes with them")
 
 
 def add_pack(command: argparse.ArgumentParser) -> None:
@@ -75,8 +76,11 @@ def case_of(options: argparse.Namespace) -> Case:
     volumes = {m: getattr(options, m) for m in MODALITIES if getattr(options, m)}
     if options.case and volumes:
         raise UsageError(options.case, "a folder and single volumes were both given.", "Give one or the other.")
+    if options.seg and not volumes:
+        cause = "a reference segmentation was given without single volumes."
+        raise UsageError(options.seg, cause, "Give --t1n, --t1c, --t2w, --t2f with it, or put it in the case's folder.")
     if volumes:
-        return read_volumes(volumes)
+        return read_volumes(volumes, options.seg)
     if not options.case:
         raise UsageError("case", "no case was given.", "Give a case folder, or --t1n, --t1c, --t2w, --t2f.")
     return read_case(options.case)

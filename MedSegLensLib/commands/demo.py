@@ -57,16 +57,20 @@ def run(options) -> Result:
     started = time.perf_counter()
     check_region(options.region)
     check_folder(options.out)
-    given = options.case or any(getattr(options, m) for m in MODALITIES)
+    given = options.case or any(getattr(options, m) for m in (*MODALITIES, "seg"))
     with progress_bar(options.json) as progress:
         progress("opening the pack and the case" if given else "opening the pack and making the phantom", 0.0)
         from MedSegLensLib.editing.influence import influence, suppress
         from MedSegLensLib.editing.session import Session
         from MedSegLensLib.packs.pack import load_pack
 
+        timings = {"import libraries": time.perf_counter() - started}
+        begun = time.perf_counter()
         pack = load_pack(options.pack)
+        timings["open pack"] = time.perf_counter() - begun
+        begun = time.perf_counter()
         case = case_of(options) if given else phantom(DEMO_SEED)
-        timings = {"read case": time.perf_counter() - started}
+        timings["read case" if given else "make phantom"] = time.perf_counter() - begun
         session = Session(case, pack, options.device, progress=progress)
         timings |= session.timings
         tap = pack.default_tap

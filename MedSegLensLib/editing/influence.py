@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.cases.case import REGIONS
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.codes import Codes
-from MedSegLensLib.segmenters.sampling import box_of
 
 TOKENS_AT_A_TIME = 8192
 NEAR = 0.01
@@ -83,7 +83,7 @@ def attribute(
     for sample in range(sampling.count):
         if progress:
             progress(f"influence on {region}", sample / sampling.count)
-        box = box_of(replay.logits[sample].softmax(0)[values].sum(0) > NEAR)
+        box = box_of((replay.logits[sample].softmax(0)[values].sum(0) > NEAR).cpu().numpy())
         if box is None:
             continue
         change = torch.zeros(replay.tap_shapes[tap], device=session.engine.device, requires_grad=True)
@@ -122,7 +122,7 @@ def attribute_log_odds(
     for i, sample in enumerate(samples):
         if progress:
             progress("influence on the regions", i / len(samples))
-        box = box_of(anywhere[sample])
+        box = box_of(anywhere[sample].cpu().numpy())
         change = torch.zeros(replay.tap_shapes[tap], device=session.engine.device, requires_grad=True)
         say = sampling.say(sample).to(change).expand(sampling.sample_shape)[box]
         with torch.enable_grad():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from MedSegLensLib.cases.boxes import Box, box_of
 from MedSegLensLib.editing.places import tokens_of, voxels_of
 from MedSegLensLib.editing.recipe import Edit
 from MedSegLensLib.segmenters.replay import Change
-from MedSegLensLib.segmenters.sampling import Box, box_of
 
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
@@ -50,7 +50,7 @@ class LatentEdits:
         """The same edits at a tap whose value an earlier edit may have changed: codes are computed anew there."""
         boxes = {}
         for sample, change in self.maps().items():
-            box = box_of((change != 0).any(0))
+            box = box_of((change != 0).any(0).numpy())
             if box:
                 boxes[sample] = box
         return Change(self._apply, boxes)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.errors import RecipeError, UsageError
 from MedSegLensLib.packs.checked_json import parse_json, schema_problems
 
@@ -140,11 +141,8 @@ class VoxelMask:
         mask = np.asarray(mask) != 0
         if mask.ndim != 3 or not mask.any():
             raise UsageError("mask", "it has no voxel, or is not 3D.", "Draw where the edit is to act.")
-        box = []
-        for axis in range(3):
-            filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-            box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-        cropped = mask[tuple(box)]
+        box = box_of(mask)
+        cropped = mask[box]
         first = np.array([part.start for part in box[::-1]]) * np.array(spacing, float)
         moved = np.array(origin, float) + np.reshape(direction, (3, 3)) @ first
         return VoxelMask(cropped.shape, tuple(moved), tuple(spacing), tuple(direction), np.packbits(cropped).tobytes())

@@ -69,7 +69,8 @@ class Session:
         with self._timed("conform"):
             self.conformed = conform(case, pack.input_spec())
         self.notes = list(self.conformed.notes)
-        network = pack.network()
+        with self._timed("load network"):
+            network = pack.network()
         config = pack.info.segmenter
         shape = self.conformed.brain.shape
         self.sampling = sampling_of(config, shape)
@@ -78,12 +79,15 @@ class Session:
         with self._timed("choose engine"):
             self.engine = engine or choose_engine(network, (channels, *self.sampling.sample_shape), device)[0]
         say("preparing the network", 0.0)
-        self.network = self.engine.prepare(network, config.spatial_dims)
-        self.lenses = {tap: pack.lens(tap).to(self.engine.device) for tap in pack.taps}
+        with self._timed("prepare network"):
+            self.network = self.engine.prepare(network, config.spatial_dims)
+        with self._timed("load lenses"):
+            self.lenses = {tap: pack.lens(tap).to(self.engine.device) for tap in pack.taps}
         with self._timed("capture"):
             self.replay = self._make_replay(channels)
         grids = {tap: shape[1:] for tap, shape in self.replay.tap_shapes.items()}
-        self.brain_tokens = {tap: brain_tokens(self.conformed, self.sampling, grids[tap]) for tap in pack.taps}
+        with self._timed("tokens of the brain"):
+            self.brain_tokens = {tap: brain_tokens(self.conformed, self.sampling, grids[tap]) for tap in pack.taps}
         if admit:
             tokens = sum(int(np.count_nonzero(b)) * pack.lens(tap).k for tap, b in self.brain_tokens.items())
             # A code is kept as 8 bytes, twice while the blocks are merged.

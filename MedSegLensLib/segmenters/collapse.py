@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from MedSegLensLib.cases.boxes import Box
 from MedSegLensLib.segmenters.graph import MARK, cut_tail, tail_nodes
 from MedSegLensLib.segmenters.operations import (
     ADDITION,
@@ -33,8 +34,6 @@ from MedSegLensLib.segmenters.operations import (
     is_getitem,
     shape_of,
 )
-
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)

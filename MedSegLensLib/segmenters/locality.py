@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from MedSegLensLib.cases.boxes import Box
 from MedSegLensLib.segmenters.operations import (
     CONCATENATION,
     CONVOLUTION,
@@ -26,7 +27,6 @@ from MedSegLensLib.segmenters.operations import (
 )
 
 Interval = tuple[int, int]  # half-open, in cells of a node's own grid
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Protocol
 
 import torch
 
+from MedSegLensLib.cases.boxes import Box
 from MedSegLensLib.segmenters.architectures import SegmenterConfig
-
-Box = tuple[slice, ...]
 
 
 class Sampling(Protocol):
@@ -139,15 +138,3 @@ def whole(shape: tuple[int, ...]) -> Box:
 def union(boxes: list[Box]) -> Box:
     """The smallest box that holds them all; boxes is not empty."""
     return tuple(slice(min(b.start for b in along), max(b.stop for b in along)) for along in zip(*boxes, strict=True))
-
-
-def box_of(mask: torch.Tensor) -> Box | None:
-    """The smallest box that holds all that is true in a mask; None where nothing is."""
-    if not mask.any():
-        return None
-    box = []
-    for axis in range(mask.ndim):
-        others = [a for a in range(mask.ndim) if a != axis]
-        where = (mask.any(dim=others) if others else mask).nonzero()
-        box.append(slice(int(where[0]), int(where[-1]) + 1))
-    return tuple(box)

@@ -6,14 +6,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from MedSegLensLib.errors import Cancelled, MedSegLensError, WorkerError
+from MedSegLensLib.errors import Cancelled, MedSegLensError, MemoryShortage, WorkerError
 from MedSegLensLib.worker.protocol import Message, encode, error_fields
 from MedSegLensLib.worker.segments import SharedFolder
 
 ALIVE_SECONDS = 1.0
 """A job that has nothing to say says that it is alive this often."""
 PROGRESS_SECONDS = 0.05
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 class Job:
@@ -139,7 +138,7 @@ class Desk:
 
 def _in_words(what: str, problem: Exception) -> MedSegLensError:
     said = str(problem).strip().splitlines()[0][:200] if str(problem).strip() else type(problem).__name__
-    if isinstance(problem, MemoryError) or any(words in said.lower() for words in OUT_OF_MEMORY):
+    if MemoryShortage.said_by(problem):
         return WorkerError(
             "memory", f"it did not suffice for: {what} ({said}).", "Close other cases or programs, then try again."
         )

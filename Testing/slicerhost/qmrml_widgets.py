@@ -414,13 +414,10 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         send(self, "segmentSelectionChanged", list(self.selectedSegmentIDs()))
 
 
-@host_widget
-class qMRMLSliderWidget(ctkSliderWidget):
-    """A slider in the scene's units; the host shows the units' suffix only when asked by `suffix`."""
+class InSceneUnits:
+    """What a slider and a spin box that know the scene's units share. (Qt properties stay with each: Qt sees those of
+    its own classes only.)"""
 
-    orientation = Property("QVariant", lambda s: s._slider.orientation, lambda s, v: s.setOrientation(v))
-    quantity = stored(str, "quantity", "")
-    unitAwareProperties = stored("QVariant", "unitAware")
     _scene = None
 
     def setMRMLScene(self, scene):
@@ -431,6 +428,15 @@ class qMRMLSliderWidget(ctkSliderWidget):
 
     def setQuantity(self, quantity):
         self.quantity = quantity
+
+
+@host_widget
+class qMRMLSliderWidget(InSceneUnits, ctkSliderWidget):
+    """A slider in the scene's units; the host shows the units' suffix only when asked by `suffix`."""
+
+    orientation = Property("QVariant", lambda s: s._slider.orientation, lambda s, v: s.setOrientation(v))
+    quantity = stored(str, "quantity", "")
+    unitAwareProperties = stored("QVariant", "unitAware")
 
     def setOrientation(self, orientation):
         self._slider.setOrientation(orientation)
@@ -440,21 +446,11 @@ class qMRMLSliderWidget(ctkSliderWidget):
 
 
 @host_widget
-class qMRMLSpinBox(ctkDoubleSpinBox):
+class qMRMLSpinBox(InSceneUnits, ctkDoubleSpinBox):
     """A spin box in the scene's units."""
 
     quantity = stored(str, "quantity", "")
     unitAwareProperties = stored("QVariant", "unitAware")
-    _scene = None
-
-    def setMRMLScene(self, scene):
-        self._scene = scene
-
-    def mrmlScene(self):
-        return self._scene
-
-    def setQuantity(self, quantity):
-        self.quantity = quantity
 
 
 @host_widget
