@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     """Its `parse_args` raises UsageError for what it does not understand."""
     from MedSegLensLib.commands import (
         atlas,
+        catalogue,
         demo,
         doctor,
         edit,
@@ -72,7 +73,21 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"medseglens {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, segment, latents, atlas, edit, recipe, train, evaluate, pack, phantom, serve, doctor):
+    for command in (
+        demo,
+        segment,
+        latents,
+        atlas,
+        catalogue,
+        edit,
+        recipe,
+        train,
+        evaluate,
+        pack,
+        phantom,
+        serve,
+        doctor,
+    ):
         command.add_parser(commands)
     return top
 
