@@ -121,10 +121,14 @@ def linkedRows(row: dict, case: str, nameOf: Callable[[int], str]) -> list[tuple
                 else ""
             )
             links = [
-                f'<a href="{LATENT}:{j}">{html.escape(f"{j} {nameOf(j)}".strip())}</a>' for j in others[:MOST_RELATIVES]
+                f'<a href="{LATENT}:{j}">{html.escape(_numbered(j, nameOf(j)))}</a>' for j in others[:MOST_RELATIVES]
             ]
             rows.append((_(title), ", ".join(links) + more))
     return rows
+
+
+def _numbered(latent: int, name: str) -> str:
+    return f"{latent}: {name}" if name else str(latent)
 
 
 def _example(number: int, example: dict, case: str) -> str:

@@ -141,6 +141,7 @@ class DetailsSection:
         for widget in (ui.noteNameEdit, ui.noteCommentEdit, ui.favouriteCheckBox):
             widget.enabled = can
         ui.exportNotesButton.enabled = notes.canBeKept
+        ui.noteNameEdit.placeholderText = self.nameOf(*self._latent) if self._latent is not None else ""
         if self._detail is not None:
             self._title()
 

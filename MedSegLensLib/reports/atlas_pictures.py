@@ -72,7 +72,7 @@ def write_anatomy(
     section = canvas.draw(image, (1, 1), Image.Resampling.BICUBIC)
     # The darkest tissue (CSF on FLAIR) stays lighter than the black outside.
     grey = np.where(inside, 18 + 237 * np.clip((section - low) / (high - low), 0, 1), 0).astype(np.uint8)
-    # Level 2 of 6: 9 ms a picture; level 4 takes 16 and saves 3 %.
+    # A picture takes 3.4 ms and 1.6 KB so; level 4 takes 5.4 ms and saves 7 %, JPEG 0.3 ms and twice the bytes.
     Image.fromarray(grey).save(path, "webp", quality=80, method=2)
 
 

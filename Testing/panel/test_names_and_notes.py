@@ -82,7 +82,7 @@ def test_search_finds_names_and_filters_the_named_and_the_stable(host, opened, p
     host.type(ui.searchBox, "bright rim")
     assert [r.latent for r in panel.latents.listed()] == [RIM]
     host.type(ui.searchBox, "enhancing tumour")
-    assert {r.latent for r in panel.latents.listed()} == {UNCLEAR}
+    assert {r.latent for r in panel.latents.listed()} == {RIM, UNCLEAR}  # by its name, and by its place
     host.type(ui.searchBox, "")
     for entry in (NAMED, STABLE):
         ui.filterComboBox.setCurrentIndex(entry)
@@ -107,7 +107,7 @@ def test_details_tell_the_evidence_and_how_the_name_was_tested(panel, detailed):
 
 def test_relatives_are_links_that_select_the_latent(panel, detailed, idle):
     text = detailed(RIM)
-    assert f'<a href="latent:{UNCLEAR}">{UNCLEAR} 60% in enhancing tumour</a>' in text
+    assert f'<a href="latent:{UNCLEAR}">{UNCLEAR}: 60% in enhancing tumour</a>' in text
     panel.latents.ui.searchBox.text = "bright rim"  # hides the other one
     panel.details.ui.detailsText.linkActivated(f"latent:{UNCLEAR}")
     idle()

@@ -265,7 +265,7 @@ function relations(l) {
   const there = kinds.filter(([, key]) => l[key]?.length);
   if (!there.length) return make("p", { class: "soft" }, kinds.some(([, key]) => l[key]) || l.stability != null || l.auroc ? "None." : "Not known: this catalogue does not have them.");
   return make("div", {}, there.map(([name, key, what]) => make("p", { class: "relations" }, make("b", {}, name), make("span", { class: "soft" }, ` (${what}): `), make("br"),
-    l[key].map((j) => { const other = byKey.get(`${l.tap}/${j}`); return other ? make("a", { href: detailHash(other) }, `${j} ${other.title}`) : null; }))));
+    l[key].map((j) => { const other = byKey.get(`${l.tap}/${j}`); return other ? make("a", { href: detailHash(other) }, `${j}: ${other.title}`) : null; }))));
 }
 
 function stableWords(l) {
