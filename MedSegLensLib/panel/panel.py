@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import qt
+
 from MedSegLensLib.panel.apply_section import ApplySection
 from MedSegLensLib.panel.batch_section import BatchSection
-from MedSegLensLib.panel.dependencies import missing
 from MedSegLensLib.panel.details_section import DetailsSection
 from MedSegLensLib.panel.edits_section import EditsSection
 from MedSegLensLib.panel.latents_section import LatentsSection
@@ -23,6 +24,7 @@ class Panel:
 
     def __init__(self, review: "Review", loadUi: Callable):
         self.review = review
+        self._isOpen = True
         self._guiTags: list = []
         self.study = StudySection(review, loadUi)
         self.pack = PackSection(review, loadUi)
@@ -64,12 +66,18 @@ class Panel:
         self._guiTags = []
 
     def enter(self, window) -> None:
-        """The module comes into view. The worker starts while the reader is still choosing, if it can."""
+        """The module comes into view. The worker starts while the reader is still choosing, if it can, and once the
+        panel is drawn: looking for packages and importing the client are a seventh of the time to open it."""
         self.shortcuts.install(window)
-        if not missing():
+        self.study.guess(onlyWhenEmpty=True)
+        qt.QTimer.singleShot(0, self._startWorker)
+
+    def _startWorker(self) -> None:
+        from MedSegLensLib.panel.dependencies import missing
+
+        if self._isOpen and not missing():
             self.review.startWorker()
             self.pack.update()
-        self.study.guess(onlyWhenEmpty=True)
 
     def exit(self) -> None:
         self.shortcuts.remove()
@@ -81,5 +89,6 @@ class Panel:
 
     def close(self) -> None:
         """The widget goes: the review is not to call it any more."""
+        self._isOpen = False
         for section in self.sections:
             self.review.forgetListener(section)
