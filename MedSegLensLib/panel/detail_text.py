@@ -92,7 +92,8 @@ def nameRows(row: dict) -> list[tuple[str, str]]:
         tested.append(_("predicts firing on unseen cases with balanced accuracy {value:.2f}").format(
             value=row["name_prediction"]))  # fmt: skip
     if row.get("name_intervention") is not None:
-        tested.append(_("suppressing does what it says, {value:.2f} of 1").format(value=row["name_intervention"]))
+        text = _("suppressing it acts where the name says, more so than with {share:.0f} % of the other named latents")
+        tested.append(text.format(share=100 * row["name_intervention"]))
     if tested:
         rows.append((_("The name, tested"), "; ".join(tested)))
     if row.get("stability") is not None:

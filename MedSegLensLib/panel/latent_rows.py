@@ -161,9 +161,11 @@ class LatentRows:
         lines = [latent.name or _("The catalogue does not know it.")]
         if latent.named:
             lines.append(latent.where)
-        elif latent.unclear:
-            lines.append(_("What is known of it is too little for a name."))
         stable = latent_list.isStable(latent)
+        if latent.unclear and stable is None:
+            lines.append(_("It has no name, since it is not known whether other seeds have it too."))
+        elif latent.unclear and stable:
+            lines.append(_("What is known of it is too little for a name."))
         if stable is not None:
             text = _("stable over seeds ({cosine:.2f})") if stable else _("not stable over seeds ({cosine:.2f})")
             lines.append(text.format(cosine=latent.stability))

@@ -157,7 +157,7 @@ def test_relatives_are_links_to_the_latents_they_name(page):
     page.wait("!document.getElementById('detail').hidden")
     page.click(f'#detail .relations a[href="#/latent/0/{UNCLEAR}"]')
     page.wait(f"location.hash === '#/latent/0/{UNCLEAR}'")
-    assert "unclear: the evidence is too weak" in page.js("document.getElementById('detail').innerText")
+    assert "unclear: it is not stable over seeds" in page.js("document.getElementById('detail').innerText")
     page.js("history.back()")
     page.wait(f"location.hash === '#/latent/0/{RIM}'")
 

@@ -268,6 +268,9 @@ function relations(l) {
     l[key].map((j) => { const other = byKey.get(`${l.tap}/${j}`); return other ? make("a", { href: detailHash(other) }, `${j}: ${other.title}`) : null; }))));
 }
 
+const UNCLEAR = { yes: "unclear: the evidence is too weak", no: "unclear: it is not stable over seeds",
+  unknown: "unclear: whether it is stable is not known" };
+
 function stableWords(l) {
   if (l.stability == null) return `${NOT_KNOWN}: no lens of another seed was compared`;
   return `${STABLE_WORDS[stable(l)]} over seeds (cosine ${fixed(l.stability)}; stable from ${A.stableFrom})`;
@@ -280,7 +283,7 @@ function showDetail(l) {
   const side = l.laterality == null ? null : Math.abs(l.laterality) < 0.2 ? "both sides" : `${l.laterality > 0 ? "right" : "left"} more (${signed(l.laterality)})`;
   const title = make("h2", { tabindex: "-1", id: "top" }, `${l.latent} · ${l.title}`);
   const nameWords = l.from === "yours" ? `yours${l.catalogueName ? `; the catalogue says “${l.catalogueName}”` : ""}`
-    : l.from === "catalogue" ? "by rule, from the catalogue" : l.named === false ? "unclear: the evidence is too weak" : `${NOT_KNOWN}: this catalogue has no names`;
+    : l.from === "catalogue" ? "by rule, from the catalogue" : l.named === false ? UNCLEAR[stable(l)] : `${NOT_KNOWN}: this catalogue has no names`;
   const parts = [
     make("div", { class: "bar-top" }, make("a", { href: listHash(), id: "back" }, "← All latents"), make("span", { class: "spring" }),
       step(before, "← Previous", "before"), at >= 0 ? make("span", { class: "soft" }, `${at + 1} of ${listed.length}`) : null, step(after, "Next →", "after")),
@@ -294,9 +297,9 @@ function showDetail(l) {
     make("div", { class: "columns" },
       make("section", {}, make("h3", {}, "Scores"), known(
         ["Name", nameWords],
-        l.nameScore != null ? ["Evidence for it", `${fixed(l.nameScore)} (0 to 1)`] : null,
+        l.nameScore != null ? ["Covered by the name", `${fixed(l.nameScore)} beyond chance (0 to 1)`] : null,
         ["Predicts firing on unseen cases", l.namePrediction == null ? NOT_KNOWN : `balanced accuracy ${fixed(l.namePrediction)} (0.5 is chance)`],
-        ["Suppressing does what it says", l.nameIntervention == null ? NOT_KNOWN : fixed(l.nameIntervention)],
+        ["Suppressing acts where it says", l.nameIntervention == null ? NOT_KNOWN : `more so than with ${percent(l.nameIntervention)} of the other named latents`],
         ["Stability", stableWords(l)],
         ["Fires on", `${percent(l.fires)} of the brain on the catalogue's cases${l.nCases != null ? `, in ${l.nCases} cases` : ""}; ${percent(l.firesHere)} on the cases of this page`],
         l.extentMl != null ? ["Fills", `${fixed(l.extentMl, 1)} mL of a case where it fires`] : null,
