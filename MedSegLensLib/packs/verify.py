@@ -33,12 +33,16 @@ from MedSegLensLib.packs.info import (
     contradictions,
 )
 from MedSegLensLib.packs.safetensors_header import read_header
+from MedSegLensLib.segmenters.foreign import TORCH
 
 MAX_TEXT_BYTES = 2 * 2**20
 """Of pack.json, the model card and the lenses' configurations."""
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
 """Formats that are pickle, or may hold one."""
+
+CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".ts", ".sh", ".bat", ".exe")
+"""Formats that are code. Nothing would run them; but a pack with code in it is not what it says it is."""
 
 _UNREADABLE = (OSError, EOFError, BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What reading a damaged or vanishing file raises."""
@@ -104,6 +108,11 @@ def inspect(container: FolderFiles | ZipFiles) -> Inspection:
         result.findings += _file(container, name, file)
     if result.info is not None:
         result.findings += _lens_sizes(container, result.info)
+        if result.info.segmenter.architecture.startswith(TORCH):
+            module = result.info.segmenter.architecture.split(":")[1]
+            cause = f"its segmenter is made by the Python module {module}, which is not part of it."
+            remedy = f"Install the module, and name it if you trust it: --trust-module {module}."
+            result.findings.append(Finding("warning", PACK_FILE, cause, remedy))
         if not result.info.lenses:
             result.findings.append(Finding("warning", PACK_FILE, "it has no lens.", "Train one with `train lens`."))
     if listed:
@@ -128,6 +137,10 @@ def _members(container: FolderFiles | ZipFiles) -> Iterator[Finding]:
 
 def _pickle(container: FolderFiles | ZipFiles, name: str) -> Iterator[Finding]:
     remedy = f"A pickle can run code when it is loaded. {REBUILD} Weights belong in safetensors files."
+    if PurePosixPath(name).suffix.lower() in CODE_SUFFIXES:
+        cause = "it is a program, by its name; a pack holds no code."
+        yield Finding("error", name, cause, f"Remove it. {DO_NOT_USE}")
+        return
     if PurePosixPath(name).suffix.lower() in PICKLE_SUFFIXES:
         yield Finding("error", name, "its kind of file may hold a pickle, which packs never do.", remedy)
         return

@@ -174,5 +174,5 @@ def build_network(config: SegmenterConfig, most_numbers: int = MOST_NUMBERS) -> 
         cause = f"it gives a {type(network).__name__}, not a torch.nn.Module."
         raise PackError(name, cause, "Let the factory return the network.")
     if is_foreign(name) or config.outputs is not None:
-        network.register_forward_hook(LabelLogits(config.outputs))
+        network.register_forward_hook(LabelLogits(config.outputs, config.spatial_dims))
     return network

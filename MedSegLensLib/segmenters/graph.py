@@ -117,6 +117,7 @@ def capture(network: nn.Module, example: torch.Tensor, taps: list[str]) -> fx.Gr
         for handle in handles:
             handle.remove()
     _drop_identities(module)
+    _fold_constants(module)
     marked = [node.args[1] for node in module.graph.nodes if node.target is MARK]
     for name in taps:
         if marked.count(name) != 1:
@@ -143,6 +144,36 @@ def _drop_identities(module: fx.GraphModule) -> None:
         if copied or padded or dropped:
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
+    module.recompile()
+
+
+def _fold_constants(module: fx.GraphModule) -> None:
+    """Compute at once what depends on weights alone (a reshaped weight, a table of relative positions): else a tail
+    would take it for a skip, of which there is one for each sample."""
+    values: dict[fx.Node, object] = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            values[node] = operator.attrgetter(node.target)(module)
+        elif (
+            node.op == "call_function"
+            and isinstance(node.target, torch._ops.OpOverload)
+            and node.target is not MARK
+            and isinstance(node.meta.get("val"), torch.Tensor)
+            and torch.Tag.nondeterministic_seeded not in node.target.tags
+            and all(used in values for used in node.all_input_nodes)
+        ):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            with torch.no_grad():
+                values[node] = node.target(*args, **kwargs)
+    for number, (node, value) in enumerate(list(values.items())):
+        if node.op != "get_attr" and any(user not in values for user in node.users):
+            name = f"_constant_{number}"
+            module.register_buffer(name, value, persistent=False)
+            with module.graph.inserting_before(node):
+                constant = module.graph.get_attr(name)
+            constant.meta = dict(node.meta)
+            node.replace_all_uses_with(constant)
+    module.graph.eliminate_dead_code()
     module.recompile()
 
 

@@ -77,7 +77,7 @@ class LabelLogits:
     A hook, not a module around the network, so that modules and weights keep the names their maker gave them.
     """
 
-    def __init__(self, outputs: dict | None):
+    def __init__(self, outputs: dict | None, spatial_dims: int):
         import torch
 
         self.weight = self.bias = None
@@ -89,6 +89,7 @@ class LabelLogits:
         self.weight = torch.zeros(LABEL_COUNT, len(outputs["channels"]))
         for value, channels in enumerate(wanted):
             self.weight[value, list(channels or ())] = 1.0
+        self.weight = self.weight.view(*self.weight.shape, *(1,) * spatial_dims)
         self.bias = torch.tensor([NEVER if channels is None else 0.0 for channels in wanted])
 
     def __call__(self, _module: "nn.Module", _inputs: tuple, output: object) -> "torch.Tensor":
@@ -101,15 +102,11 @@ class LabelLogits:
             raise PackError("segmenter", "its output is no tensor.", "Let its factory return logits (B, K, *space).")
         if self.weight is None:
             return x
-        axes = x.ndim - 2
         if x.shape[1] != self.weight.shape[1]:
             cause = f"it gives {x.shape[1]} output channels, and outputs names {self.weight.shape[1]}."
             raise PackError("segmenter", cause, "Name each channel in outputs.")
         # In float32: a sum of bfloat16 logits would lose the sign of the smallest of them, which is what decides.
         if x.dtype != torch.float32:
             x = x.float()
-        if self.weight.device != x.device or self.weight.ndim != x.ndim:
-            self.weight = self.weight.view(*self.weight.shape[:2], *(1,) * axes).to(x.device)
-            self.bias = self.bias.to(x.device)
-        convolution = torch.nn.functional.conv2d if axes == 2 else torch.nn.functional.conv3d
-        return convolution(x, self.weight, self.bias)
+        convolution = torch.nn.functional.conv2d if x.ndim == 4 else torch.nn.functional.conv3d
+        return convolution(x, self.weight.to(x.device), self.bias.to(x.device))

@@ -29,7 +29,11 @@ def fit_weights(network: nn.Module, tensors: dict[str, torch.Tensor], subject: o
         _some("not of this network", [n for n in shapes if n not in wanted]),
         _some(
             "of another shape",
-            [f"{n} ({_size(shapes[n])} for {_size(wanted[n])})" for n in wanted if n in shapes and shapes[n] != wanted[n]],
+            [
+                f"{n} ({_size(shapes[n])} for {_size(wanted[n])})"
+                for n in wanted
+                if n in shapes and shapes[n] != wanted[n]
+            ],
         ),
     ]
     problems = [problem for problem in problems if problem]
@@ -77,7 +81,9 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         cause = f"it holds more than weights, or is damaged, and is not loaded: that could run code ({first})."
         raise PackError(path, cause, remedy) from problem
     for _ in range(2):
-        inner = next((loaded[k] for k in WRAPPED_IN if isinstance(loaded, dict) and isinstance(loaded.get(k), dict)), None)
+        inner = next(
+            (loaded[k] for k in WRAPPED_IN if isinstance(loaded, dict) and isinstance(loaded.get(k), dict)), None
+        )
         if inner is None:
             break
         loaded = inner

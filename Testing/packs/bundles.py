@@ -78,12 +78,12 @@ INFERENCE = {
 }
 ARGUMENTS = {k: v for k, v in INFERENCE["network_def"].items() if k != "_target_"} | {"init_filters": 8}
 
-OWN_MODULE = '''
+OWN_MODULE = """
 from torch import nn
 
 
 class Small(nn.Module):
-    """Three convolutions; `tokens` has no spatial axes, `last` has its channels behind, `twice` runs twice."""
+    # `tokens` has no spatial axes, `last` has its channels behind, `twice` runs twice.
 
     def __init__(self, width):
         super().__init__()
@@ -106,9 +106,20 @@ def make(width=8):
     return Small(width)
 
 
+class Moody(Small):
+    # Its Python looks at the values, which no graph can follow.
+
+    def forward(self, x):
+        return super().forward(x if float(x.abs().max()) > 0 else x + 0.5)
+
+
+def make_moody(width=8):
+    return Moody(width)
+
+
 def no_network():
     return 7
-'''
+"""
 ABOUT = {
     "name": "small-glioma",
     "version": "1.0.0",

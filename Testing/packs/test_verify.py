@@ -188,6 +188,12 @@ def test_files_that_may_be_pickles_even_unlisted(pack, name):
     refused(pack, name, "pickle")
 
 
+@pytest.mark.parametrize("name", ["network.py", "lenses/__init__.py", "ops.so", "model.ts", "run.SH"])
+def test_programs_even_unlisted(pack, name):
+    (pack / name).write_text("print('hello')")
+    refused(pack, name, "program")
+
+
 def test_a_header_that_begins_like_a_pickle_is_none(pack, relist):
     header = json.dumps({"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode().ljust(640)
     (pack / WEIGHTS).write_bytes(struct.pack("<Q", 640) + header + b"\1")
