@@ -55,11 +55,17 @@ def _quietly(job: Callable[[], Result]) -> Result:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(threads, "tail", initializer=torch.set_num_threads, initargs=(1,))
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "tail", initializer=_take_one_thread)
     ready = threading.Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(ready.wait)
     ready.wait()
     # What a thread sets holds for it alone, and for all threads that are made later: those are to have what this has.
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
     return pool
+
+
+def _take_one_thread() -> None:
+    torch.get_num_threads()  # a thread takes the number of all at its first question: what was set before is forgotten
+    torch.set_num_threads(1)
