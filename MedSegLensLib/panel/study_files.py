@@ -60,8 +60,16 @@ def _isSegmentation(file: Path) -> bool:
 
 
 def _loadDicom(folder: Path) -> list:
-    from DICOMLib import DICOMUtils
+    """Through Slicer's DICOM module, so that results can be exported as DICOM; where it is not built in, by the library
+    itself, which matches series by their description."""
+    try:
+        from DICOMLib import DICOMUtils
+    except ImportError:
+        from MedSegLensLib.cases.dicom import read_dicom_volumes
+        from MedSegLensLib.scene.images import add_image
 
+        volumes, _notes = read_dicom_volumes(folder)
+        return [add_image(image, f"{folder.resolve().name} {modality}") for modality, (image, _) in volumes.items()]
     ids = []
     with DICOMUtils.TemporaryDICOMDatabase() as database:
         DICOMUtils.importDicom(str(folder), database)
