@@ -61,6 +61,16 @@ def sampled(pack, cases: Cohort) -> dict:
     return {tap: tuple(part[tap] for part in parts) for tap in pack.taps}
 
 
+def dead_share(pack, tap: str, facts: dict) -> float:
+    """Latents that fire neither here (see `trust.examine`) nor, by the catalogue, anywhere in the training cases."""
+    catalogue = pack.catalogue()
+    if catalogue is None:
+        return facts["activity"]["dead_share"]
+    rows = catalogue.select(["tap", "latent", "fires_share"]).to_pylist()
+    never = {r["latent"] for r in rows if r["tap"] == tap and r["fires_share"] == 0}
+    return len(never.intersection(facts["activity"]["dead_latents"])) / facts["lens"]["latents"]
+
+
 def named_share(pack, tap: str) -> float | None:
     catalogue = pack.catalogue()
     if catalogue is None or "name" not in catalogue.column_names:
@@ -139,6 +149,7 @@ def main() -> None:
             lens, others = pack.lens(tap), seeds_of(pack, tap)
             facts = examine(with_lens(pack, lens), tap, cases, others, EFFORT, tokens=tokens[tap])
             of = lenses[f"{name} {tap}"] = short(facts, named_share(pack, tap))
+            of["dead_share"] = dead_share(pack, tap, facts)
             of["seconds"] = round(time.perf_counter() - started, 1)
             lines += [f"{name} {tap} ({of['seconds']:.0f} s):"]
             lines += [f"  {key:<42} {_said(of[key])}" for key in of if not isinstance(of[key], dict | list)]

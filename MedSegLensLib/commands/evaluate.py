@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from MedSegLensLib.lenses.lens import Lens
     from MedSegLensLib.packs.pack import LensPack
 
-MOST_CASES = 12
+MOST_CASES, QUICK_CASES = 12, 2
 """Of a larger cohort the first so many training cases and as many unseen ones are read: a case takes half a minute."""
 
 
@@ -66,7 +66,7 @@ def run_lens(options) -> Result:
     _check_others(lens, others, options.seed_lens)
     trained = {*pack.info.trained_on.cases, *(lens.metadata.get("cases") or [])}
     with progress_bar(options.json) as progress:
-        cohort = cohort_of(options.cases, trained, progress)
+        cohort = cohort_of(options.cases, trained, progress, QUICK_CASES if options.quick else MOST_CASES)
         effort = QUICK if options.quick else Effort()
         facts = examine(pack, lens.tap, cohort, others, effort, options.device, progress)
         facts["lens"]["folder"] = str(options.lens) if options.lens else None
@@ -163,8 +163,8 @@ class CaseFolders(Sequence):
         return CaseFolders(self.paths[which]) if isinstance(which, slice) else read_case(self.paths[which])
 
 
-def cohort_of(folder: Path, trained: set[str], progress=None) -> "Cohort":
-    """The labelled cases of a folder: those of the training to fit on, unseen ones to score on.
+def cohort_of(folder: Path, trained: set[str], progress=None, most: int = MOST_CASES) -> "Cohort":
+    """The labelled cases of a folder: those of the training to fit on, unseen ones to score on, `most` of each at most.
 
     Where there are no unseen cases, or none of the training, the cases are halved and the notes say so; one case alone
     is scored on, and nothing is fitted. Raises CaseError where no case is labelled.
@@ -178,14 +178,12 @@ def cohort_of(folder: Path, trained: set[str], progress=None) -> "Cohort":
     seen = [p for p in paths if p.name in trained]
     unseen = [p for p in paths if p.name not in trained]
     notes = []
-    if max(len(seen), len(unseen)) > MOST_CASES:
-        notes.append(
-            f"Of {len(paths)} cases at most {MOST_CASES} of the training and {MOST_CASES} unseen ones were read."
-        )
+    if max(len(seen), len(unseen)) > most:
+        notes.append(f"Of {len(paths)} cases at most {most} of the training and {most} unseen ones were read.")
     labelled, invented, without = set(), False, []
-    for i, path in enumerate([*seen[:MOST_CASES], *unseen[:MOST_CASES]]):
+    for i, path in enumerate([*seen[:most], *unseen[:most]]):
         if progress:
-            progress("reading the cases", i / len(paths))
+            progress("reading the cases", i / min(len(paths), 2 * most))
         case = read_case(path)  # read again when it is its turn: a case takes 150 MB
         if case.labels is None:
             without.append(case.name)

@@ -178,6 +178,9 @@ def examine(
     else:
         facts["probes"] = probes(lens, fit, score, nulls["random_encoder"], effort, say)
     facts |= on_whole_cases(pack, tap, cohort.score, engine, nulls["random_encoder"], others, effort, say)
+    fired = facts.pop("fired")
+    facts["activity"]["dead_latents"] = dead = np.flatnonzero((firing == 0) & ~fired).tolist()
+    facts["activity"]["dead_share"] = len(dead) / lens.d_sae
     facts = _plain(facts)
     facts["verdict"] = verdict(facts)
     return facts
@@ -213,7 +216,8 @@ def _spliced(lens: Lens) -> Callable[[torch.Tensor], torch.Tensor]:
 def activity(lens: Lens, score: TokenSample, everything: TokenSample, firing: np.ndarray, on_lesion) -> dict:
     """L0 by tissue on the cases scored, and how often each latent fires over all tokens drawn.
 
-    dead: fires on none of them; hyperactive: on more than 10 %; `histogram`: latents by the decade of their share.
+    dead: fires on none of them (nor, as `examine` sees to, anywhere in the whole cases that are passed); hyperactive:
+    on more than 10 %; `histogram`: latents by the decade of their share.
     """
     measures = measure_lens(lens, [(score.tokens, score.strata)])
     decades = [0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
@@ -339,12 +343,15 @@ def on_whole_cases(
     effort: Effort,
     say: Progress,
 ) -> dict:
-    """{"splice": ..., "selectivity": ..., "substituted": ...}; one session in memory at a time."""
+    """{"splice": ..., "selectivity": ..., "substituted": ..., "fired": bool (d_sae,), anywhere in these cases}; one
+    session in memory at a time."""
     passes, edits, replaced = {}, [], []
+    fired = np.zeros(pack.lens(tap).d_sae, bool)
     wanted = min(len(cases), max(effort.spliced_cases, effort.edited_cases))
     for number in range(wanted):
         case = cases[number]
         session = Session(case, pack, engine=engine, progress=say)
+        fired |= session.codes[tap].summary().count > 0
         if number < effort.spliced_cases:
             say("passing the case with the lens spliced in", number / wanted)
             passes[case.name] = spliced_dice(session, tap, {"random_encoder": null})
@@ -352,7 +359,12 @@ def on_whole_cases(
             edits += edit_effects(session, tap, effort, say)
             if others and not replaced and effort.null_steps:
                 replaced = substituted(session, tap, others[0], [e.latent for e in edits], say)
-    return {"splice": splice_summary(passes), "selectivity": selectivity(edits), "substituted": replaced or None}
+    return {
+        "splice": splice_summary(passes),
+        "selectivity": selectivity(edits),
+        "substituted": replaced or None,
+        "fired": fired,
+    }
 
 
 def spliced_dice(session: Session, tap: str, nulls: dict[str, Lens]) -> dict[str, dict[str, float | None]]:

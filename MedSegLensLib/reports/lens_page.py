@@ -134,10 +134,12 @@ def _activity(activity: dict):
 
 
 def _firing(activity: dict):
-    words = ["never", "under 0.001 %", "to 0.01 %", "to 0.1 %", "to 1 %", "to 10 %", "over 10 %"]
-    silent = round(activity["dead_share"] * activity["latents"])
-    counts = {"lens": [silent, *activity["histogram"]["latents"]]}
-    return bars(words, counts, COSINES, "How much of the brain latents fire on", "% of latents")
+    words = ["none", "under 0.001 %", "to 0.01 %", "to 0.1 %", "to 1 %", "to 10 %", "over 10 %"]
+    found = activity["histogram"]["latents"]
+    counts = {"lens": [activity["latents"] - sum(found), *found]}
+    return bars(
+        words, counts, COSINES, f"Share of {activity['tokens']:,} tokens that a latent fires on", "% of latents"
+    )
 
 
 def _dice(splice: dict):

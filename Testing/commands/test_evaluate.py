@@ -178,3 +178,9 @@ def test_a_lens_of_another_width_is_named(run, pack, cases, lenses, tmp_path):
     save_lens(narrow, tmp_path / "narrow")
     code, said = run(tmp_path / "narrow", "--pack", pack.folder, "--cases", cases)
     assert code == UsageError.exit_code and f"reads {half} channels" in said["error"]["cause"]
+
+
+def test_of_a_large_cohort_the_first_cases_serve(cases):
+    cohort = cohort_of(cases, {"somebody-3"}, most=1)
+    assert [[c.name for c in part] for part in (cohort.fit, cohort.score)] == [["somebody-3"], ["somebody-1"]]
+    assert any("at most 1 of the training" in note for note in cohort.notes)
