@@ -35,6 +35,7 @@ from MedSegLensLib.lenses.files import load_lens
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.lenses.measures import explained_variance
 from MedSegLensLib.lenses.sampling import TokenBuffer
+from MedSegLensLib.lenses.token_store import TokenStore
 from MedSegLensLib.lenses.training import LensConfig, Training, geometric_median, train_lenses
 from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.segmenters.engine import best_device, choose_engine
@@ -184,13 +185,30 @@ def gather_tokens(device: str) -> tuple[TokenBuffer, str]:
     engine, _ = choose_engine(network, (len(spec.modalities), 160, 160), device)
     prepared = engine.prepare(network, config.spatial_dims)
     cases, which = validation_cases()
+    cases, which = cases[:1], which.split(",")[0]
     chunks = (chunk for case in cases for chunk in harvest(case, prepared, config, spec, TAP, engine))
-    buffer = TokenBuffer.gather(chunks, capacity=200_000, held_out=8192)
+    return scaled(TokenBuffer.gather(chunks, capacity=200_000, held_out=8192)), which
+
+
+def stored_tokens(folder: Path) -> tuple[TokenBuffer, str]:
+    """Those that `train lens --store` kept, instead of harvesting: of the tap above, all cases."""
+    store = TokenStore.open(folder)
+    source, index = store.tokens(TAP), store.plan.taps.index(TAP)
+    pools: dict[int, list[torch.Tensor]] = {}
+    for case in source.cases:
+        for stratum, tokens in case.by_stratum(TAP, index).items():
+            pools.setdefault(stratum, []).append(tokens.float())
+    joined = {stratum: torch.cat(parts) for stratum, parts in pools.items()}
+    buffer = TokenBuffer(joined, source.held_out[:8192], source.held_out_strata[:8192], source.shares)
+    return scaled(buffer), f"{len(source.cases)} stored cases; measured on {source.held_out_said}"
+
+
+def scaled(buffer: TokenBuffer) -> TokenBuffer:
     centre = geometric_median(buffer.held_out)
     scale = buffer.d_in**0.5 / (buffer.held_out - centre).norm(dim=1).mean()
     pools = {s: (pool - centre) * scale for s, pool in buffer.pools.items()}
     held_out = (buffer.held_out - centre) * scale
-    return TokenBuffer(pools, held_out, buffer.held_out_strata, buffer.shares), which
+    return TokenBuffer(pools, held_out, buffer.held_out_strata, buffer.shares)
 
 
 def main() -> None:
@@ -198,11 +216,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--device", default=best_device())
+    parser.add_argument("--store", type=Path, help="tokens that `train lens --store` kept, instead of harvesting")
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
     os.environ["WANDB_MODE"] = "disabled"
-    tokens, which = gather_tokens(chosen.device)
+    tokens, which = stored_tokens(chosen.store) if chosen.store else gather_tokens(chosen.device)
     cpu = chosen.device == "cpu"
     figures: dict[str, dict] = {}
     missing: dict[str, str] = {}

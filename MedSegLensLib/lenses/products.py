@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPARSE_BELOW = 1 / 12
-"""Share of active latents below which the sparse way is the faster one on a CPU: measured with d = 128 and 256."""
+SPARSE_BELOW = 1 / 10
+"""Share of active latents below which the sparse way is the faster one on a CPU. Loss and gradients of 2048 tokens, d =
+128, 1024 latents, one AVX-512 thread, at a share of 1/32, 1/16, 1/8: dense 78, 56, 57 ms; sparse 24, 35, 54 ms."""
 
 
 @dataclass(frozen=True)
