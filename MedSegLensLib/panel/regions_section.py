@@ -94,9 +94,14 @@ class RegionsSection:
 
     def _refreshSurface(self) -> None:
         if self.ui.surfaceCheckBox.checked and self.review.result.node is not None and self.review.result.surface_stale:
-            self._onSurface(True)
+            self._showSurface(True)
 
     def _onSurface(self, on: bool) -> None:
+        self._showSurface(on)
+        if on:  # a study's origin may lie at a corner of the head: the view would look past the tumour
+            slicer.util.resetThreeDViews()
+
+    def _showSurface(self, on: bool) -> None:
         try:
             with slicer.util.WaitCursor():
                 self.review.result.show_surface(on)

@@ -40,7 +40,8 @@ def loadFolder(folder: str) -> Loaded:
     loaded = Loaded()
     for file in files:
         if _isSegmentation(file):
-            loaded.reference = slicer.util.loadLabelVolume(str(file))
+            # Not shown: filled labels over the anatomy would hide it, and every activation.
+            loaded.reference = slicer.util.loadLabelVolume(str(file), {"show": False})
         else:
             loaded.volumes.append(slicer.util.loadVolume(str(file)))
     if not files and path.is_dir():
