@@ -11,7 +11,7 @@ from MedSegLensLib.editing.token_facts import TokenFacts
 from MedSegLensLib.lenses.codes import Codes
 from MedSegLensLib.packs.naming import N_CLASSES, against_others, prediction
 
-LEAST_STRONG = 20
+LEAST_STRONG = 10
 """Strong tokens on unseen cases below which nothing is said about a prediction."""
 
 NEGLIGIBLE = 1e-3

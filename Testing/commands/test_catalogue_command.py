@@ -140,7 +140,7 @@ def test_names_are_tested_on_the_unseen_case(work):
     rows = work.table().to_pylist()
     named = [row for row in rows if row["name"] != "unclear"]
     for row in named:
-        assert row["name_score"] >= 0.5 and json.loads(row["name_rule"])
+        assert row["name_score"] >= 0.6 and json.loads(row["name_rule"])
     for row in rows:
         if row["name"] == "unclear":
             assert row["name_rule"] is None and row["name_prediction"] is None and row["name_intervention"] is None
