@@ -80,7 +80,7 @@ def run_show(options) -> Result:
     if options.taps:
         from MedSegLensLib.segmenters.taps import list_taps
 
-        shape = (160, 192) if config.sampling == "slices" else config.patch_size
+        shape = sample_shape(config, pack.input_spec())
         taps = list_taps(pack.network(), (len(pack.info.input["modalities"]), *shape))
         data["taps"] = [vars(t) for t in taps]
         text += ["", f"modules that can be taps, for an input of {' x '.join(map(str, shape))}:"]

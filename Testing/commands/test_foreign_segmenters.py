@@ -20,6 +20,7 @@ from MedSegLensLib.editing.session import Session
 from MedSegLensLib.lenses.files import save_lens
 from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.packs.verify import verify
+from MedSegLensLib.segmenters.engine import Engine
 from MedSegLensLib.segmenters.sampling import whole
 from MedSegLensLib.segmenters.taps import changed
 from MedSegLensLib.segmenters.trust import VARIABLE
@@ -113,7 +114,7 @@ def naive(session, recipe) -> np.ndarray:
 
 def assert_edits_like_the_plain_way(folder, case) -> Session:
     pack = load_pack(folder)
-    session = Session(case, pack, "cpu")
+    session = Session(case, pack, engine=Engine("cpu", torch.float32, False, 2))
     codes = session.codes_at(pack.default_tap)
     firing = [j for j in range(pack.lens().d_sae) if codes.dense(j).any()]
     assert firing
@@ -160,22 +161,25 @@ def regions_of_the_bundle(session) -> np.ndarray:
 
     network = session.pack.network()
     network._forward_hooks.clear()
+    volume, shape = session._volume, session.labels.shape
+    after = [p - v for p, v in zip(session.sampling.padded, shape, strict=True)]  # MONAI would pad on both sides
+    volume = torch.nn.functional.pad(volume, (0, after[2], 0, after[1], 0, after[0]))
     with torch.no_grad():
-        return sliding_window_inference(
-            session._volume[None], (32, 32, 24), 1, network, overlap=0.5, mode="gaussian", padding_mode="constant"
-        )[0].numpy()
+        regions = sliding_window_inference(volume[None], (32, 32, 24), 1, network, overlap=0.5, mode="gaussian")
+    return regions[0, :, : shape[0], : shape[1], : shape[2]].numpy()
 
 
 def test_the_worker_opens_a_bundles_pack_with_axes_of_its_own(run, about, tmp_path, case):
     from MedSegLensLib.worker.client import WorkerClient
+    from MedSegLensLib.worker.opened_case import _engine_of
 
     bundle, pack = write_bundle(tmp_path / "bundle"), tmp_path / "pack"
     assert run("pack", "build", "--monai-bundle", bundle, "--about", about(), "--out", pack)[0] == 0
     with contextlib.closing(WorkerClient(device="cpu")) as client:
         volumes = {modality: volume_of(image) for modality, image in case.images.items()}
-        opened = client.open_case(volumes, "somebody", str(pack)).result(400).opened
-    session = Session(case, load_pack(pack), "cpu")
-    assert np.array_equal(opened.labels, sitk.GetArrayFromImage(session.to_case(session.labels)))
+        remote = client.open_case(volumes, "somebody", str(pack)).result(400)
+    session = Session(case, load_pack(pack), engine=_engine_of(remote._engine))  # each would choose by timing
+    assert np.array_equal(remote.opened.labels, sitk.GetArrayFromImage(session.to_case(session.labels)))
 
 
 def volume_of(image: sitk.Image):

@@ -23,6 +23,7 @@ texts = st.lists(text, max_size=3).map(tuple)
 modalities = st.lists(st.sampled_from(["t1n", "t1c", "t2w", "t2f"]), min_size=1, max_size=4, unique=True)
 counts = st.integers(1, 512)
 
+PERCENTILES = {"kind": "percentiles", "from": [0.5, 99.5], "to": [0.0, 1.0], "clip": True}
 infos = st.builds(
     PackInfo,
     name=st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,20}[a-z0-9])?", fullmatch=True),
@@ -37,7 +38,7 @@ infos = st.builds(
             "spacing": st.lists(st.none() | st.floats(0.05, 50), min_size=3, max_size=3),
             "size_divisor": st.lists(counts, min_size=3, max_size=3),
             "orientation": st.sampled_from(["LPS", "RAS", "SLP", "PIR"]),
-            "normalisation": st.just("zscore_brain"),
+            "normalisation": st.sampled_from(["zscore_brain", "zscore_nonzero", "zscore_volume", PERCENTILES]),
             "may_be_missing": st.just([]),
         }
     ),
@@ -61,6 +62,8 @@ infos = st.builds(
         st.just("patches"),
         st.tuples(*[st.integers(8, 512)] * 3),
         st.floats(0, 0.9),
+        st.sampled_from([None, {"kind": "sigmoid", "channels": ["TC", "WT", "ET"]}]),
+        st.lists(text, max_size=2).map(tuple),
     ),
     citation=texts,
     quality=st.dictionaries(text, st.none() | st.floats(allow_nan=False, allow_infinity=False) | text, max_size=3),
