@@ -72,12 +72,12 @@ def _table(lenses: Sequence[tuple[str, Mapping]]) -> str:
 def _curve(logs: Sequence[Sequence[Mapping]], key: str) -> str:
     """One chart as SVG: a line a lens, axes from the data. The first entries, far off any scale, may lie outside."""
     lines = [[(entry["step"], entry[key]) for entry in log if entry.get(key) is not None] for log in logs]
-    values = [v for line in lines for _, v in (line[1:] or line)]
+    values = [v for line in lines for _, v in (line[1:] if len(line) > 3 else line)]
     if not values:
         return "<p>Nothing was logged.</p>"
     low, high = min(values), max(values)
     if high - low < 1e-12:
-        low, high = low - 0.5 * abs(low) - 1e-6, high + 0.5 * abs(high) + 1e-6
+        low, high = low, high + max(0.05 * abs(high), 0.01)
     last = max(step for line in lines for step, _ in line) or 1
 
     def at(step: float, value: float) -> str:
