@@ -26,7 +26,7 @@ from MedSegLensLib.packs.pack import LensPack
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TISSUES", "Cataloguing", "Summary", "catalogue_rows", "catalogue_table_of", "summary_of"]
+__all__ = ["TISSUES", "Cataloguing", "Summary", "catalogue_table_of", "summary_of"]
 
 INFLUENCE_CASES = 20
 INTERVENTIONS = 24
@@ -83,11 +83,6 @@ def catalogue_table_of(
     for case in unseen_cases:
         work.test(case)
     return work.table()
-
-
-def catalogue_rows(pack: LensPack, cases: Iterable[Case], progress: Progress | None = None) -> list[dict]:
-    """The rows of `catalogue_table_of` without unseen cases."""
-    return catalogue_table_of(pack, cases, (), progress).to_pylist()
 
 
 def summary_of(table: "pa.Table") -> list[Summary]:

@@ -312,11 +312,11 @@ def _squares(codes: Codes) -> np.ndarray:
 
 
 def _best(places: list[tuple]) -> list[tuple]:
-    """The five strongest; of one case no more than two where there are others."""
-    places = sorted(places, key=lambda place: (-place[0], *place[1:]))
+    """The five strongest, of equal ones the first; of one case no more than two where there are others."""
+    places = sorted(places, key=lambda place: -place[0])
     of_case: dict[str, int] = {}
     first, rest = [], []
     for place in places:
         of_case[place[1]] = of_case.get(place[1], 0) + 1
         (first if of_case[place[1]] <= OF_ONE_CASE else rest).append(place)
-    return sorted((first + rest)[:EXAMPLES], key=lambda place: (-place[0], *place[1:]))
+    return sorted((first + rest)[:EXAMPLES], key=lambda place: -place[0])

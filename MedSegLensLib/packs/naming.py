@@ -81,7 +81,7 @@ LEAST_TOKENS = 30.0
 
 LEAST_LATERALITY = 0.6
 LEAST_CASES_FOR_A_SIDE = 5
-COST_OF_A_TERM = 0.03
+COST_OF_A_TERM = 0.02
 """What each further word must gain: of names that cover alike, the simpler is taken."""
 
 BATCH = 256

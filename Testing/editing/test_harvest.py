@@ -1,14 +1,11 @@
-"""Tokens with the tissue they lie in, and the catalogue's numbers over cases."""
+"""Tokens with the tissue they lie in."""
 
 import numpy as np
 import pytest
 import torch
 
-from MedSegLensLib.cases.case import Case
-from MedSegLensLib.editing.cataloguing import TISSUES, catalogue_rows
 from MedSegLensLib.editing.harvest import BORDER_MM, harvest, tissue_of, token_values
 from MedSegLensLib.lenses.sampling import AIR, BORDER, BRAIN, LESION
-from MedSegLensLib.packs.catalogue import catalogue_table
 
 
 def test_tissue_is_told_by_brain_labels_and_distance(session, case):
@@ -45,21 +42,3 @@ def test_a_token_has_the_value_of_most_of_its_voxels(session):
     volume[0, :, : volume.shape[2] // 2] = 2
     grid = (2, 2)
     assert token_values(volume, session.sampling, 0, grid, 4).tolist() == [[2, 0], [2, 0]]
-
-
-def test_the_catalogue_adds_up_over_cases(pack, session, case):
-    unlike = Case("other", case.images, case.labels)
-    rows = catalogue_rows(pack, [case, unlike])
-    assert catalogue_table(rows).num_rows == sum(lens.d_sae for lens in pack.info.lenses)
-    for tap in pack.taps:
-        of_tap = {row["latent"]: row for row in rows if row["tap"] == tap}
-        summary = session.codes[tap].summary()
-        for latent, row in of_tap.items():
-            # the same case twice: shares and maxima are those of the one
-            assert row["fires_share"] == pytest.approx(
-                summary.count[latent] / session.brain_tokens[tap].sum(), rel=1e-2
-            )
-            if summary.count[latent]:
-                assert row["max"] == pytest.approx(float(summary.maximum[latent]), rel=1e-3)  # of another engine
-                assert row["best_case"] == case.name
-                assert sum(row[t] for t in TISSUES) == pytest.approx(1.0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from MedSegLensLib.packs.catalogue import UNCLEAR
 from MedSegLensLib.packs.naming import (
+    COST_OF_A_TERM,
     LEAST_SCORE,
     N_CLASSES,
     VALUES,
@@ -202,4 +203,4 @@ def test_a_stricter_threshold_never_names_more(where, energy, least, more):
 def test_more_of_its_firing_in_a_place_raises_the_score(candidate, share, more):
     inside = holds(candidate.rule)
     lower, higher = (name_of(evidence(inside, share + m, laterality=None)).score for m in (0.0, more))
-    assert higher >= lower - 1e-6
+    assert higher >= lower - 3 * COST_OF_A_TERM, "but for the choice of a simpler name"
