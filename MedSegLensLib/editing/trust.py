@@ -433,7 +433,7 @@ class EditEffect:
 
 def edit_effects(session: Session, tap: str, effort: Effort, say: Progress) -> list[EditEffect]:
     """The latents with the largest influence (by attribution, dense ones left out) on each region of the case that is
-    there, suppressed one by one, beside random directions. No edit is begun after `effort.seconds`."""
+    there, suppressed one by one, beside random directions. After `effort.seconds` no further edit is begun."""
     effects, started = [], time.perf_counter()
     generator = torch.Generator().manual_seed(0)
     dense = dense_latents(session, tap)
@@ -443,7 +443,7 @@ def edit_effects(session: Session, tap: str, effort: Effort, say: Progress) -> l
             continue
         ranked = Influence(tap, region, attribute(session, tap, region, say), dense, {}).ranked()[: effort.latents]
         for i, latent in enumerate(ranked.tolist()):
-            if time.perf_counter() - started > effort.seconds:
+            if effects and time.perf_counter() - started > effort.seconds:
                 return effects
             say(f"editing latents of {region}", i / len(ranked))
             maps = LatentEdits(session, tap, [Edit(tap, latent, "scale", 0.0)]).maps()

@@ -37,7 +37,7 @@ def verdict(facts: dict) -> dict:
         "word": WORDS[worse],
         "keeps": keeps,
         "means": means,
-        "sentence": f"{_of_keeping(keeps)} {_of_meaning(means, facts)}",
+        "sentence": f"{_of_keeping(keeps, grades)} {_of_meaning(means, facts)}",
         "grades": [vars(g) for g in grades],
     }
 
@@ -45,13 +45,15 @@ def verdict(facts: dict) -> dict:
 def _grades(facts: dict) -> list[Grade]:
     def at_least(measure, question, value, good, poor, null=None, unit=1.0, sign=""):
         grade = UNKNOWN if value is None else GOOD if value >= good else CARE if value >= poor else POOR
-        if null is not None and grade == GOOD and value <= null:
+        if null is not None and grade == GOOD and (null >= good or value <= null):
             grade = CARE  # what the null reaches too was not earned
-        words = (f"at least {good * unit:g}{sign}", f"below {poor * unit:g}{sign}")
+        words = (f"at least {good * unit:g}{sign}", f"below {poor * unit:g}{sign}".replace("-", "−"))
         return Grade(measure, question, value, null, *words, grade)
 
     def at_most(measure, question, value, good, poor, null=None, unit=1.0, sign=""):
         grade = UNKNOWN if value is None else GOOD if value <= good else CARE if value <= poor else POOR
+        if null is not None and grade == GOOD and null <= good:
+            grade = CARE
         words = (f"at most {good * unit:g}{sign}", f"above {poor * unit:g}{sign}")
         return Grade(measure, question, value, null, *words, grade)
 
@@ -99,7 +101,13 @@ def _worst(grades: list[str]) -> str:
     return CARE if CARE in grades or UNKNOWN in grades else GOOD
 
 
-def _of_keeping(grade: str) -> str:
+def _of_keeping(grade: str, grades: list[Grade]) -> str:
+    variance, lost = (g for g in grades[:2])
+    if variance.grade in (POOR, CARE) and lost.value is not None and lost.grade != POOR and lost.value <= 1.0:
+        return (
+            f"The lens leaves out part of its tap (explained variance on the lesion {variance.value:.2f}), though the "
+            "segmentation with the lens spliced in is as good: what it leaves out may still matter in other cases."
+        )
     return {
         GOOD: "The lens keeps what the segmenter uses: an edit through it edits the segmenter.",
         CARE: "The lens keeps most of what the segmenter uses; compare the segmentation with the lens spliced in.",

@@ -52,7 +52,7 @@ TARGET_WORDS = {
     "ET": "enhancing tumour",
     "NCR": "necrotic core",
     "ED": "edema",
-    "border": "8 mm around the tumour",
+    "border": "8 mm around it",
     "csf": "fluid",
     "grey": "grey matter",
     "white": "white matter",

@@ -137,7 +137,7 @@ def test_edits_stand_beside_random_pushes_and_end_in_time(whole_session, tap):
         assert np.isnan(e.target_share) or 0 <= e.target_share <= 1
     summary = selectivity(effects)
     assert 0 <= summary["beats_random"] <= 1 and len(summary["edits"]) == len(effects)
-    assert edit_effects(whole_session, tap, replace(EFFORT, seconds=-1.0), lambda stage, share: None) == []
+    assert len(edit_effects(whole_session, tap, replace(EFFORT, seconds=-1.0), lambda stage, share: None)) == 1
     assert selectivity([]) is None
 
 
@@ -212,3 +212,17 @@ def test_the_verdict_is_as_good_as_the_worst_measure():
     assert verdict({**facts, "stability": {"share_on_lesion": 0.6, "null_share": 0.7}})["word"] == "With care"
     poor = {**facts, "splice": {**facts["splice"], "loss_pp": 4.0}}
     assert verdict(poor)["keeps"] == "poor" and verdict(poor)["means"] == "good"
+
+
+def test_what_its_null_reaches_too_was_not_earned():
+    facts = good_facts()
+    facts["splice"]["nulls"]["random_encoder"] = {"loss_pp": 0.2, "share_recovered": 1.01}
+    grades = {g["measure"]: g["grade"] for g in verdict(facts)["grades"]}
+    assert grades["Dice lost when spliced in, worst, pp"] == grades["share of Dice recovered"] == "with care"
+
+
+def test_a_poor_reconstruction_that_the_segmentation_does_not_notice_is_said_as_such():
+    facts = good_facts()
+    facts["reconstruction"]["lens"]["lesion"] = 0.83
+    found = verdict(facts)
+    assert found["keeps"] == "poor" and "explained variance on the lesion 0.83" in found["sentence"]
