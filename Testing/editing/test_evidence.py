@@ -237,7 +237,7 @@ def test_rows_hold_the_numbers_of_the_codes(conformed, facts):
     row = evidence_of(conformed, facts, codes, np.zeros(len(codes))).rows("tap", np.eye(2), np.array([0.9, 0.2]))[0]
     fired = codes[facts.brain & (codes > 0)]
     assert row["mean"] == pytest.approx(fired.mean(), rel=1e-5) and row["max"] == pytest.approx(fired.max(), rel=1e-5)
-    assert row["quantiles"] == pytest.approx(np.quantile(fired, [0, 0.25, 0.5, 0.75, 0.9, 0.99, 1]), rel=0.05)
+    assert row["quantiles"] == pytest.approx(np.quantile(fired, [0, 0.25, 0.5, 0.75, 0.9, 0.99, 1]), rel=0.1)  # a bin
     assert sum(row["histogram"]) == len(fired) and len(row["histogram"]) == 20
     assert row["share_ed"] == 1 and row["extent_ml"] == pytest.approx(0.1 * len(fired))
     assert row["stability"] == pytest.approx(0.9)
