@@ -121,20 +121,28 @@ benchmarks: venv ## each command in benchmarks/, its numbers into build/benchmar
 		else rm -f "$$json.part"; failed=1; echo "$$script failed" >&2; fi; \
 	done; exit $$failed
 
-# The first lens of each pack is its default. Some hours on two cores; see docs/training.md.
+# The first lens of each pack is its default; the other seeds of each say how stable it is. Some hours on two cores; see
+# docs/training.md.
 DATA ?= ../shared/data/brats2021
-LENSES_unet := decoder deep
-LENSES_segformer := fused stage3
+LENSES_unet := model.1/batch_topk-128-k16 model.1.submodule.1.submodule.1.submodule/batch_topk-128-k32
+LENSES_segformer := model.decode_head.activation/batch_topk-256-k32 model.segformer.stages.2/batch_topk-192-k24
+
+# In float16, where benchmarks/lens_trust.py looks for them.
+KEEP_SEEDS := import sys; from MedSegLensLib.lenses.files import load_lens, save_lens; \
+	[save_lens(lens, "/".join(["Resources/Seeds", sys.argv[1], lens.tap, "seed-%d" % lens.metadata["training"]["seed"]]), "float16") \
+	for lens in map(load_lens, sys.argv[2:])]
 
 packs: pack-unet pack-segformer ## train the shipped packs anew (DATA=<folder of the BraTS 2021 cases>)
 
 pack-%: venv
-	@set -e; run="$(VENV)/bin/medseglens"; conf=Resources/Configurations; lenses=; \
+	@set -e; run="$(VENV)/bin/medseglens"; conf=Resources/Configurations; trained=build/train/lenses-$*; lenses=; \
 	$$run train segmenter --config $$conf/glioma-$*.json --cases "$(DATA)" --out build/train/glioma-$*; \
+	$$run train lens --config $$conf/lenses-$*.json --segmenter build/train/glioma-$* --cases "$(DATA)" --out $$trained; \
 	for lens in $(LENSES_$*); do \
-		$$run train lens --config $$conf/lens-$*-$$lens.json --segmenter build/train/glioma-$* \
-			--cases "$(DATA)" --out build/train/lens-$*-$$lens; \
-		lenses="$$lenses --lens build/train/lens-$*-$$lens"; \
+		$$run evaluate lens $$trained/$$lens-seed-21 --segmenter build/train/glioma-$* --cases "$(DATA)" --quick \
+			--seed-lens $$trained/$$lens-seed-22 $$trained/$$lens-seed-23 --record --out build/train/report-$$lens; \
+		lenses="$$lenses --lens $$trained/$$lens-seed-21"; \
+		$(VENV)/bin/python -c '$(KEEP_SEEDS)' glioma-$* $$trained/$$lens-seed-22 $$trained/$$lens-seed-23; \
 	done; \
 	$$run pack build --segmenter build/train/glioma-$* $$lenses --about $$conf/about-glioma-$*.json \
 		--cases "$(DATA)" --out Resources/Packs/glioma-$* --replace
