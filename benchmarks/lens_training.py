@@ -148,6 +148,11 @@ def stand_in(*names: str) -> None:
         def __init__(self, *args, **kwargs):
             raise RuntimeError("a stand-in of the benchmark")
 
+    def anything(attribute: str):
+        if attribute.startswith("__"):  # a module without a file, to whom it may concern
+            raise AttributeError(attribute)
+        return Anything
+
     for name in names:
         with contextlib.suppress(ImportError):
             __import__(name)
@@ -155,7 +160,7 @@ def stand_in(*names: str) -> None:
         module = types.ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
         module.__path__ = []
-        module.__getattr__ = lambda attribute: Anything
+        module.__getattr__ = anything
         sys.modules[name] = module
         parent, _, child = name.rpartition(".")
         if parent:
@@ -234,6 +239,7 @@ def main() -> None:
                 trained = train(tokens, chosen.steps, chosen.device)
                 wall, used = time.perf_counter() - wall, cpu_seconds() - before
         except ImportError as error:
+            print(f"{name}: {error}", file=sys.stderr)
             missing[name] = f"{MISSING}{error}; see the top of {Path(__file__).name} for how"
             continue
         n = chosen.steps * BATCH
