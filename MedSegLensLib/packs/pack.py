@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from MedSegLensLib.cases.conform import InputSpec
     from MedSegLensLib.lenses.lens import Lens
 
+
 @dataclass
 class LensPack:
     """A verified pack, open for reading.
