@@ -100,6 +100,7 @@ def short(facts: dict, named: float | None) -> dict:
         "seeds": 1 + len(stable["seeds"]) if stable else 1,
         "stable_share": stable["share_on_lesion"] if enough else None,
         "stable_share_null": stable["null_share"] if enough else None,
+        "stable_share_nulls": {n: v["share_on_lesion"] for n, v in stable["nulls"].items()} if enough else None,
         "stable_share_of_all": stable["share"] if enough else None,
         "stable_share_by_activation": stable["activation_share_on_lesion"] if enough else None,
         "stable_share_by_activation_null": stable["nulls"]["tokens"]["activation_share_on_lesion"] if enough else None,

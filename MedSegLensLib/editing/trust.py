@@ -255,7 +255,9 @@ def stability(
     what dictionaries give in which nothing was learned; and the substitution test.
 
     `null_share` is that of the hardest null: rows that are the directions of tokens, with a tied encoder at L0 = k, as
-    many lenses, chosen by the same rule (fires on over 1 % of the lesion's tokens).
+    many lenses, chosen by the same rule (fires on over 1 % of the lesion's tokens). It can be stabler than any trained
+    lens: two draws of the same clusters of tokens agree; what it cannot do is reconstruct, so its explained variance
+    stands beside.
     """
     cosine = decoder_stability(lens, others)
     some = everything.some(20_000).tokens
@@ -271,6 +273,7 @@ def stability(
             "activation_share": stable_share(again),
             "activation_share_on_lesion": stable_share(again, chosen),
             "median": float(np.median(stable)),
+            "explained_variance": explained_variance(some, first.decode(first.encode(some))),
             "histogram": _cosine_histogram(stable[chosen]),
         }
     tests = [substitution(lens, other, some) for other in others]

@@ -46,6 +46,7 @@ def lens_facts(**changes) -> dict:
                     "activation_share": share,
                     "activation_share_on_lesion": share,
                     "median": 0.3,
+                    "explained_variance": 0.41,
                     "histogram": histogram,
                 }
                 for name, share, histogram in (
