@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedSegLensLib.commands.common import DEFAULT_PACK, Result, add_command, note_lines, progress_bar
-from MedSegLensLib.errors import CaseError, UsageError
+from MedSegLensLib.errors import CaseError, OutputError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,6 +92,7 @@ def make_catalogue(options, pack: "LensPack") -> Result:
     from MedSegLensLib.cases.writing import atomic_path, check_file, check_folder
     from MedSegLensLib.editing.cataloguing import Cataloguing, summary_of
     from MedSegLensLib.packs.catalogue import write_catalogue
+    from MedSegLensLib.packs.container import PACK_FILE
     from MedSegLensLib.packs.recatalogue import with_catalogue
 
     for path in (options.out, options.csv):
@@ -99,6 +100,8 @@ def make_catalogue(options, pack: "LensPack") -> Result:
             check_file(path)
     if options.write:
         check_folder(options.write)
+        if (options.write / PACK_FILE).exists() and not options.replace:  # said before the minutes, not after them
+            raise OutputError(options.write, "there is a pack already.", "Choose another folder, or give --replace.")
     made, unseen = chosen_cases(options, pack)
     atlas = read_labels(options.tissue_atlas)[0] if options.tissue_atlas else None
     with progress_bar(options.json) as progress:

@@ -175,7 +175,7 @@ def read_catalogue(path: Path) -> pa.Table:
             columns[field] = table.column(field.name).cast(field.type) if known else pa.nulls(len(table), field.type)
         further = [name for name in table.column_names if name not in CATALOGUE_SCHEMA.names]
         columns |= {table.schema.field(name): table.column(name) for name in further}
-        table = pa.table(list(columns.values()), schema=pa.schema(list(columns)))
+        table = pa.table(list(columns.values()), schema=pa.schema(list(columns), metadata=table.schema.metadata))
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise PackError(path, f"it is not a readable catalogue ({problem}).", remedy) from problem
     return table
