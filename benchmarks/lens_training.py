@@ -8,8 +8,8 @@ activations of each, so that the L0 is the same; `inference_l0` is what each kee
 On a CPU the ratio is of CPU seconds, which other work on the machine disturbs less; wall seconds are given too. A
 library that is not there is named. They install beside sae-lens (`make .venv-saelens/.installed`) by
   pip install --no-deps overcomplete==0.3.0 dictionary-learning==0.1.0 einops "matplotlib<3.9"
-with stand-ins, made here, for torchvision and timm (overcomplete) and nnsight (dictionary_learning), which training
-does not use.
+with stand-ins, made here, for what training does not use: torchvision, timm, cv2 and skimage (overcomplete), nnsight
+(dictionary_learning).
 """
 
 import argparse
@@ -90,7 +90,9 @@ def sae_lens(tokens: TokenBuffer, steps: int, device: str) -> Trained:
 
 
 def overcomplete(tokens: TokenBuffer, steps: int, device: str) -> Trained:
-    stand_in("torchvision", "torchvision.transforms", "timm", "timm.data", "timm.data.transforms_factory")
+    stand_in(
+        "torchvision", "torchvision.transforms", "timm", "timm.data", "timm.data.transforms_factory", "cv2", "skimage"
+    )
     from overcomplete.sae import BatchTopKSAE, train_sae
 
     torch.manual_seed(0)
