@@ -23,6 +23,7 @@ from MedSegLensLib.editing.token_sample import sample_tokens
 from MedSegLensLib.editing.trust import Cohort, Effort, examine, with_lens
 from MedSegLensLib.lenses.files import load_lens
 from MedSegLensLib.segmenters.engine import choose_engine
+from MedSegLensLib.segmenters.sampling import trial_shape
 
 SEEDS = Path(__file__).resolve().parents[1] / "Resources" / "Seeds"
 REGIONS = ("WT", "TC", "ET", "NCR", "ED")
@@ -51,7 +52,7 @@ def sampled(pack, cases: Cohort) -> dict:
     """tap -> (training tokens, unseen tokens), for all taps in one pass over the cases."""
     config, spec = pack.info.segmenter, pack.input_spec()
     network = pack.network()
-    shape = (160, 160) if config.spatial_dims == 2 else config.patch_size
+    shape = trial_shape(config, pack.input_spec())
     engine, _ = choose_engine(network, (len(spec.modalities), *shape))
     prepared = engine.prepare(network, config.spatial_dims)
     parts = [

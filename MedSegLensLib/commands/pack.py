@@ -78,9 +78,10 @@ def run_show(options) -> Result:
         text.append(f"  {lens.tap}: {lens.d_sae} latents over {lens.d_in} channels, k = {lens.k:g}{mark}")
     config = pack.info.segmenter
     if options.taps:
+        from MedSegLensLib.segmenters.sampling import trial_shape
         from MedSegLensLib.segmenters.taps import list_taps
 
-        shape = sample_shape(config, pack.input_spec())
+        shape = trial_shape(config, pack.input_spec())
         taps = list_taps(pack.network(), (len(pack.info.input["modalities"]), *shape))
         data["taps"] = [vars(t) for t in taps]
         text += ["", f"modules that can be taps, for an input of {' x '.join(map(str, shape))}:"]
@@ -121,6 +122,7 @@ def run_build(options) -> Result:
     text, data = [], {}
     if options.segmenter:
         from MedSegLensLib.commands.train import trained_segmenter
+        from MedSegLensLib.segmenters.sampling import trial_shape
 
         if not options.about:
             raise UsageError("--about", "it is needed.", "See Resources/Configurations for an example.")
@@ -128,7 +130,7 @@ def run_build(options) -> Result:
         info = pack_info(about, segmenter, spec, record["cases"], options.about)
         if options.taps:
             info = replace(info, segmenter=replace(segmenter, taps=tuple(options.taps)))
-        shape = sample_shape(segmenter, spec)
+        shape = trial_shape(segmenter, spec)
     else:
         network, info, shape = foreign_segmenter(options, about)
         data["input"] = info.input
@@ -150,6 +152,7 @@ def foreign_segmenter(options, about: dict):
     from MedSegLensLib.packs.about import check_complete, completed, foreign_config, pack_info
     from MedSegLensLib.segmenters.architectures import build_network
     from MedSegLensLib.segmenters.fitness import check_segmenter, smallest_divisor
+    from MedSegLensLib.segmenters.sampling import trial_shape
     from MedSegLensLib.segmenters.weights import fit_weights, read_checkpoint, read_safetensors
 
     subject, unread = options.about or "--about", {}
@@ -181,23 +184,17 @@ def foreign_segmenter(options, about: dict):
     if config.sampling == "slices" and "size_divisor" not in given:
         divisor = smallest_divisor(network, len(spec.modalities))
         spec = replace(spec, size_divisor=(divisor, divisor, 1))
-    shape = sample_shape(config, spec)
+    shape = trial_shape(config, spec)
     check_segmenter(network, len(spec.modalities), shape)
     config = replace(config, taps=tuple(options.taps))
     return network, pack_info(about, config, spec, about.get("cases", []), subject), shape
-
-
-def sample_shape(segmenter, spec) -> tuple[int, ...]:
-    """The shape of one input to try a network on: of a slice, about that of a brain at 1 mm."""
-    if segmenter.sampling != "slices":
-        return tuple(segmenter.patch_size)
-    return tuple(-(-n // d) * d for n, d in zip((160, 192), spec.size_divisor[1::-1], strict=True))
 
 
 def run_add_lens(options) -> Result:
     from MedSegLensLib.cases.writing import check_file, check_folder
     from MedSegLensLib.packs.pack import load_pack
     from MedSegLensLib.segmenters.fitness import check_taps
+    from MedSegLensLib.segmenters.sampling import trial_shape
 
     check_folder(options.out)
     if options.zip:
@@ -206,7 +203,7 @@ def run_add_lens(options) -> Result:
     added = read_lenses(options.lens)
     config, spec = pack.info.segmenter, pack.input_spec()
     channels, network = len(spec.modalities), pack.network()
-    found = check_taps(network, config, channels, sample_shape(config, spec), [lens.tap for lens in added])
+    found = check_taps(network, config, channels, trial_shape(config, spec), [lens.tap for lens in added])
     for lens, tap, folder in zip(added, found, options.lens, strict=True):
         if lens.d_in != tap.channels:
             cause = f"it takes {lens.d_in} channels; the pack's tap {lens.tap} has {tap.channels}."

@@ -240,8 +240,9 @@ class _Segmenter:
 
     def prepare(self, device: str):
         from MedSegLensLib.segmenters.engine import choose_engine
+        from MedSegLensLib.segmenters.sampling import trial_shape
 
-        shape = (160, 160) if self.config.spatial_dims == 2 else self.config.patch_size
+        shape = trial_shape(self.config, self.spec)
         engine, _ = choose_engine(self.network, (len(self.spec.modalities), *shape), device)
         return engine, engine.prepare(self.network, self.config.spatial_dims)
 

@@ -57,9 +57,7 @@ class LatentEdits:
 
     def _apply(self, x: torch.Tensor, samples: list[int], window: Box) -> torch.Tensor:
         tokens = x.flatten(2).transpose(1, 2)  # (B, n, C)
-        lens, latents = self.lens, self.latents
-        a = (tokens.float() - lens.b_dec) @ lens.W_enc[:, latents] + lens.b_enc[latents]
-        z = torch.where(a > lens.threshold[latents], a, 0.0)
+        z = self.lens.encode_latents(tokens.float(), self.latents)
         rows = z.movedim(-1, 0).unflatten(2, x.shape[2:]).cpu().numpy()  # (J, B, *window)
         rows = rows * self.brain[(samples, *window)]
         after = self._after(rows, lambda place: place[(samples, *window)])

@@ -43,7 +43,7 @@ from MedSegLensLib.packs.info import LensInfo
 from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.segmenters.engine import choose_engine
 from MedSegLensLib.segmenters.replay import Steering
-from MedSegLensLib.segmenters.sampling import union
+from MedSegLensLib.segmenters.sampling import trial_shape, union
 
 Progress = Callable[[str, float], None]
 
@@ -95,7 +95,7 @@ def with_lens(pack: LensPack, lens: Lens) -> LensPack:
     from MedSegLensLib.segmenters.taps import list_taps
 
     config = pack.info.segmenter
-    shape = (160, 160) if config.spatial_dims == 2 else config.patch_size
+    shape = trial_shape(config, pack.input_spec())
     taps = {t.name: t for t in list_taps(pack.network(), (len(pack.info.input["modalities"]), *shape))}
     if lens.tap not in taps:
         cause = f"the segmenter of {pack.info.name} has no tap of this name."
@@ -127,7 +127,7 @@ def examine(
     lens = pack.lens(tap)
     network = pack.network()
     config, spec = pack.info.segmenter, pack.input_spec()
-    shape = (len(spec.modalities), *((160, 160) if config.spatial_dims == 2 else config.patch_size))
+    shape = (len(spec.modalities), *trial_shape(config, spec))
     engine, _ = choose_engine(network, shape, device)
     prepared = engine.prepare(network, config.spatial_dims)
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from MedSegLensLib import __version__
 from MedSegLensLib.cases.writing import atomic_path
 from MedSegLensLib.errors import OutputError, PackError, UsageError
+from MedSegLensLib.lenses.layout import weight_shapes
 from MedSegLensLib.lenses.lens import Lens
 
 CONFIG_NAME, WEIGHTS_NAME = "cfg.json", "sae_weights.safetensors"  # SAELens' names
@@ -24,16 +25,6 @@ ARCHITECTURES = ("jumprelu", "standard", "gated", "topk", "matching_pursuit")
 """SAELens' names for what is read. It saves BatchTopK and Matryoshka BatchTopK as jumprelu."""
 
 _REMEDY = "Get the pack again or write the lens again with `medseglens train lens`."
-
-
-def weight_shapes(architecture: str, d_in: int, d_sae: int) -> dict[str, tuple[int, ...]]:
-    """The tensors that SAELens stores for an architecture, and their shapes."""
-    shapes = {"W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-    if architecture == "matching_pursuit":
-        return shapes
-    shapes |= {"W_enc": (d_in, d_sae)}
-    biases = {"jumprelu": ("b_enc", "threshold"), "gated": ("b_gate", "b_mag", "r_mag")}.get(architecture, ("b_enc",))
-    return shapes | {name: (d_sae,) for name in biases}
 
 
 def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:

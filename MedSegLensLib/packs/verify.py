@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
 
 from MedSegLensLib.errors import PackError
+from MedSegLensLib.lenses.layout import weight_shapes
 from MedSegLensLib.packs.checked_json import parse_json, schema_problems
 from MedSegLensLib.packs.container import (
     MAX_FILE_BYTES,
@@ -287,13 +288,6 @@ def _text_problem(container: FolderFiles | ZipFiles, name: str, size: int) -> st
 def _lens_sizes(container: FolderFiles | ZipFiles, info: PackInfo) -> Iterator[Finding]:
     """Lens files whose sizes are not those that pack.json says; files that cannot be read are left to `_file`."""
     for number, lens in enumerate(info.lenses):
-        expected = {
-            "W_enc": (lens.d_in, lens.d_sae),
-            "b_enc": (lens.d_sae,),
-            "W_dec": (lens.d_sae, lens.d_in),
-            "b_dec": (lens.d_in,),
-            "threshold": (lens.d_sae,),
-        }
         weights, configuration = f"{lens.folder}/{LENS_WEIGHTS}", f"{lens.folder}/{LENS_CONFIGURATION}"
         members = [container.members.get(name) for name in (weights, configuration)]
         if any(member is None or member.unsafe for member in members):
@@ -305,7 +299,8 @@ def _lens_sizes(container: FolderFiles | ZipFiles, info: PackInfo) -> Iterator[F
                 cfg = parse_json(stream.read(MAX_TEXT_BYTES))
         except (ValueError, *_UNREADABLE):
             continue
-        for name, shape in expected.items():
+        architecture = cfg.get("architecture") if isinstance(cfg, dict) else None
+        for name, shape in weight_shapes(str(architecture), lens.d_in, lens.d_sae).items():
             found = tensors[name].shape if name in tensors else None
             if found != shape:
                 what = "is missing" if found is None else f"has the shape {list(found)}"

@@ -4,12 +4,15 @@ A *sample* is one input: an axial slice for a 2D segmenter, a window of the slid
 samplings answer the same four questions, so that nothing after them knows which it has.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from MedSegLensLib.cases.boxes import Box
 from MedSegLensLib.segmenters.architectures import SegmenterConfig
+
+if TYPE_CHECKING:
+    from MedSegLensLib.cases.conform import InputSpec
 
 
 class Sampling(Protocol):
@@ -138,3 +141,10 @@ def whole(shape: tuple[int, ...]) -> Box:
 def union(boxes: list[Box]) -> Box:
     """The smallest box that holds them all; boxes is not empty."""
     return tuple(slice(min(b.start for b in along), max(b.stop for b in along)) for along in zip(*boxes, strict=True))
+
+
+def trial_shape(config: SegmenterConfig, spec: "InputSpec") -> tuple[int, ...]:
+    """The shape of one input to try a network on: of a slice, about that of a brain at 1 mm, as its divisor allows."""
+    if config.sampling != "slices":
+        return tuple(config.patch_size)
+    return tuple(-(-n // d) * d for n, d in zip((160, 192), spec.size_divisor[1::-1], strict=True))
