@@ -33,7 +33,7 @@ def trained():
 def test_the_planted_dictionary_is_recovered(trained):
     lens, _, directions = trained
     best = (directions @ lens.W_dec.T).max(1).values
-    assert best.mean() > 0.9  # 0.93 to 0.98 over four seeds
+    assert best.mean() > 0.93  # 0.941 to 0.959 over four seeds
     assert torch.allclose(lens.W_dec.norm(dim=1), torch.ones(64), atol=1e-5)
 
 
@@ -44,10 +44,10 @@ def test_inference_l0_is_k_on_tokens_never_seen(trained):
     fresh, _ = planted_tokens(30_000)  # the first 24 000 draws differ from those of a smaller sample
     measures = measure_lens(lens, [(fresh, np.full(30_000, BRAIN))])
     assert measures.l0 == pytest.approx(4, rel=0.05)
-    # 0.83 to 0.88 over four seeds. 64 directions in 32 dimensions cannot be read off exactly: the planted dictionary
+    # 0.849 to 0.859 over four seeds. 64 directions in 32 dimensions cannot be read off exactly: the planted dictionary
     # itself, with its transpose as encoder and the best of three biases, reaches 0.67.
-    assert measures.explained_variance > 0.8
-    assert measures.dead_share < 0.15  # 0.05 to 0.13 over four seeds
+    assert measures.explained_variance > 0.83
+    assert measures.dead_share < 0.08  # 0 to 0.063 over four seeds
 
 
 def test_the_log_tells_of_the_training(trained):
