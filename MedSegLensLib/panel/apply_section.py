@@ -29,6 +29,7 @@ class ApplySection:
         review.stateChanged.connect(self.update)
         review.progressed.connect(self._onProgress)
         review.said.connect(self.say)
+        review.workerLeft.connect(self.clearMessages)
         self.update()
 
     def update(self) -> None:

@@ -37,7 +37,8 @@ class Review:
     """One case under review, shared by all widgets that show it.
 
     Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem); workerChanged();
-    regionsChanged(); recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); edited(Edited);
+    workerLeft() when the reader has chosen another, and what was said of the former is over; regionsChanged();
+    recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); edited(Edited);
     failed(MedSegLensError), which `said` tells too.
     """
 
@@ -54,7 +55,7 @@ class Review:
         self.stateChanged, self.progressed, self.said, self.workerChanged = (Signal() for _n in range(4))
         self.regionsChanged, self.recipeChanged, self.opened = (Signal() for _n in range(3))
         self.overlaysChanged, self.edited, self.studyChanged, self.failed = (Signal() for _n in range(4))
-        self.notesChanged = Signal()
+        self.notesChanged, self.workerLeft = Signal(), Signal()
         self.notes = LatentNotes(self)
 
     # -- the scene --------------------------------------------------------------------------------------------------
@@ -162,6 +163,7 @@ class Review:
         if self.client is not None:
             self.client.close()
         self.client = None
+        self.workerLeft.emit()
         try:
             self.startWorker()
         except MedSegLensError as problem:

@@ -212,7 +212,8 @@ class WorkerClient:
                 raise closed_error()
             if self._address is not None:
                 if self._connection is None:
-                    connection = Connection(self._address, _plain(self._key), self.name, None, self._tls_ca)
+                    key = _plain(self._key, self._address)
+                    connection = Connection(self._address, key, self.name, None, self._tls_ca)
                     self._welcome(connection)
             elif not self._there:
                 self._start_process()
@@ -326,7 +327,10 @@ def _close_if_alive(client: "weakref.ref[WorkerClient]") -> None:
         found.close()
 
 
-def _plain(key: str | None) -> str:
-    if not key or not key.isascii() or not key.isprintable():
-        raise UsageError("key", "there is none, or it holds more than plain letters.", "Give the worker's key.")
+def _plain(key: str | None, address: str) -> str:
+    if not key:
+        remedy = "Enter it where the computer is chosen; it is never kept on disk, so once in each session."
+        raise UsageError(address, "there is no key for this worker.", remedy)
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(address, "the key holds more than plain letters.", "Give the key that the worker was given.")
     return key

@@ -1,6 +1,7 @@
-"""What a reader does beyond files and this computer: DICOM, the doctor, a port that is taken."""
+"""What a reader does beyond files: DICOM, the doctor; a port that is taken, a full disk; with the real things."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,12 +19,6 @@ KEY = "a-key-for-tests-0123456789"
 @pytest.fixture
 def said(panel):
     return lambda: panel.apply.ui.messageLabel.text
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_the_doctor_says_in_a_window_whether_this_machine_is_ready(host, panel):
@@ -50,6 +45,26 @@ def test_a_port_that_is_taken_is_said_by_the_program_that_wants_it():
             text=True,
         )
     assert told.returncode != 0 and str(port) in told.stderr and "Traceback" not in told.stderr
+
+
+def test_without_room_for_shared_memory_a_study_goes_through_the_connection_and_this_is_said(
+    host, widget, phantom_in_scene, panel, idle, said, monkeypatch
+):
+    """Files may not grow beyond 4 kB: writing the study's shared memory really fails, as on a full disk."""
+    resource = pytest.importorskip("resource")  # Windows has no such limit
+    host.wait(lambda: widget.review.hello is not None, 300)  # the worker is to run without that limit
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python 3.11 keeps what it wrote in part (gh-126606)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        host.click(panel.apply.ui.applyButton)
+        idle()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert said().count("no room") == 1 and "through the connection instead" in said(), said()
+    assert widget.review.isOpen and panel.apply.ui.applyButton.text == "Apply"
 
 
 def test_a_folder_of_dicom_series_is_read_as_a_study(host, widget, panel, tmp_path, said):
