@@ -162,8 +162,9 @@ def chosen_cases(options, pack: "LensPack") -> tuple[list[str], list[str]]:
     for name in [*made, *unseen]:
         if name not in there:
             raise CaseError(options.cases / name, "there is no such case.", "Correct its name or --cases.")
+    lenses = {name for tap in pack.taps for name in pack.lens(tap).metadata.get("cases") or []}
     for name in unseen:
-        if name in trained.cases or name in made:
+        if name in trained.cases or name in made or name in lenses:
             cause = "the pack has learned from this case, or the names are made from it: it is not unseen."
             raise UsageError(name, cause, "Leave it out of --unseen.")
     if not made:

@@ -86,8 +86,10 @@ def read_order(options, device: str) -> Order:
     values["device"] = options.device or values.get("device") or device
     cases, tokens = values.pop("cases", []), values.pop("tokens", 400_000)
     shares, held_out = values.pop("shares", None), values.pop("held_out", None)
-    finetune, sweep = {"steps": 0} | values.pop("finetune", {}), values.pop("sweep", [{}])
+    finetune, sweep = values.pop("finetune", {}), values.pop("sweep", [{}])
     subject = options.config or "train lens"
+    _check_shared(subject, cases, tokens, shares, held_out, finetune)
+    finetune = {"steps": 0} | finetune
     if not isinstance(sweep, list) or not all(isinstance(entry, dict) for entry in sweep) or not sweep:
         raise UsageError(subject, "its sweep is not a list of configurations.", "See docs/training.md.")
     if not all((values | entry).get("tap") for entry in sweep):
@@ -106,6 +108,28 @@ def read_order(options, device: str) -> Order:
             except TypeError as problem:
                 raise UsageError(subject, f"does not describe a lens ({problem}).", "See docs/training.md.") from None
     return Order(lenses, cases, tokens, shares, held_out, finetune)
+
+
+def _check_shared(subject, cases, tokens, shares, held_out, finetune) -> None:
+    """What the lenses of a configuration share. Raises UsageError: before the minutes of a harvest, not after them."""
+
+    def is_number(value, least: float) -> bool:
+        return type(value) in (int, float) and value >= least
+
+    names = isinstance(cases, list) and all(isinstance(name, str) for name in cases)
+    fitting = isinstance(finetune, dict) and not set(finetune) - {"steps", "lr"}
+    fitting = fitting and type(finetune.get("steps", 0)) is int and finetune.get("steps", 0) >= 0
+    fitting = fitting and is_number(finetune.get("lr", 1e-4), 1e-12)
+    sound = {
+        "cases": names,
+        "tokens": type(tokens) is int and tokens > 0,
+        "shares": shares is None or (isinstance(shares, dict) and all(is_number(v, 0) for v in shares.values())),
+        "held_out": held_out is None or (type(held_out) is int and held_out >= 0),
+        "finetune": fitting,
+    }
+    wrong = [name for name, right in sound.items() if not right]
+    if wrong:
+        raise UsageError(subject, f"its {wrong[0]} cannot be used.", "See docs/training.md.")
 
 
 def folders_of(lenses: list, out: Path) -> list[Path]:
@@ -131,7 +155,8 @@ def case_folders(folder: Path, names: list[str], left_out: tuple[str, ...]) -> d
     if not folder.is_dir():
         raise CaseError(folder, "it is no folder.", "Give a folder of case folders with --cases.")
     found = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in left_out}
-    return found or {folder.name: folder}
+    found = {name: path for name, path in found.items() if not name.startswith(".")}
+    return found or {folder.resolve().name: folder}
 
 
 def run_lens(options) -> Result:
@@ -147,6 +172,9 @@ def run_lens(options) -> Result:
     from MedSegLensLib.segmenters.engine import best_device, check_device
 
     check_folder(options.out)
+    if options.checkpoint_every < 1:
+        cause = "there is no such number of steps."
+        raise UsageError(f"--checkpoint-every {options.checkpoint_every}", cause, "Give 1 or more.")
     device = options.device or best_device()
     check_device(device)
     order = read_order(options, device)
@@ -165,7 +193,13 @@ def run_lens(options) -> Result:
     ranks = ranks_of_environment(device)
     with progress_bar(options.json or not ranks.first) as progress:
         engine, network = segmenter.prepare(device)
-        store = _harvested(store_folder, order, cases, segmenter, network, engine, ranks, progress)
+        try:
+            store = _harvested(store_folder, order, cases, segmenter, network, engine, ranks, progress)
+        except BaseException:
+            # A folder of no case yet would only refuse the next try, with another tap say.
+            if ranks.first and not options.store and not any(store_folder.glob("cases/*.safetensors")):
+                shutil.rmtree(store_folder, ignore_errors=True)
+            raise
         taps = list(dict.fromkeys(lens.tap for lens in order.lenses))
         memory = max(64, 1024 // len(taps))
         sources = {tap: store.tokens(tap, held_out=order.held_out, memory_mb=memory) for tap in taps}
@@ -276,6 +310,12 @@ def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: _Segment
         store = TokenStore.create(folder, plan)
     ranks.wait()
     store = TokenStore.create(folder, plan)
+    # A lens is trained on all that its store holds; what its files say it was trained on must be true.
+    alien = [case.name for case in store.cases() if case.name not in cases]
+    if alien:
+        more = f" and {len(alien) - 3} more" if len(alien) > 3 else ""
+        cause = f"it holds tokens of cases that are not of this training: {', '.join(alien[:3])}{more}."
+        raise UsageError(folder, cause, "Give those cases too, or another --store.")
     for i, (name, path) in enumerate(cases.items()):
         if i % ranks.size == ranks.rank and not store.has(name):
             progress(f"reading tokens, {name}", i / len(cases))
