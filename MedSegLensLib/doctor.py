@@ -114,14 +114,14 @@ def memory_gb() -> tuple[float | None, float | None]:
     except (AttributeError, ValueError, OSError):  # Windows
         return None, None
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         free = float(lines["MemAvailable"].split()[0]) * 1024 / GB
     except (OSError, KeyError, ValueError):  # macOS
         return total, None
     for limit_file, used_file in _CGROUP_FILES:
         try:
-            limit = float(Path("/sys/fs/cgroup", limit_file).read_text()) / GB
-            used = float(Path("/sys/fs/cgroup", used_file).read_text()) / GB
+            limit = float(Path("/sys/fs/cgroup", limit_file).read_text(encoding="utf-8")) / GB
+            used = float(Path("/sys/fs/cgroup", used_file).read_text(encoding="utf-8")) / GB
         except (OSError, ValueError):  # no such control group, or "max"
             continue
         total, free = min(total, limit), min(free, max(0.0, limit - used))

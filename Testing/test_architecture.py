@@ -31,6 +31,7 @@ def test_every_room_is_packaged():
     """A wheel has what the checkout has: setuptools is given the rooms by name, to add the shipped packs to them."""
     import tomllib
 
-    packages = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    packages = set(tool["setuptools"]["packages"])
     rooms = {str(p.parent.relative_to(ROOT)).replace("/", ".") for p in (ROOT / "MedSegLensLib").rglob("__init__.py")}
     assert packages == rooms | {"MedSegLensLib.packs.shipped"}

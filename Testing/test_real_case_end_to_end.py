@@ -28,7 +28,7 @@ def test_a_held_out_case_from_volumes_to_an_edit(real_cases_folder, tmp_path, ca
     assert before.GetSize() == reference.GetSize() and np.allclose(before.GetOrigin(), reference.GetOrigin())
     assert not told["phantom"] and dice(segmented, truth, "WT") >= 0.8 and dice(segmented, truth, "ET") >= 0.65
     assert np.count_nonzero(edited != segmented) > 0
-    with open(demo / "latents.csv", newline="") as file:
+    with open(demo / "latents.csv", encoding="utf-8", newline="") as file:
         first = next(csv.DictReader(file))
     assert int(first["latent"]) == told["latent"] and abs(float(first["suppressed_ml"])) > 0.1
     activation = sitk.GetArrayFromImage(sitk.ReadImage(str(demo / f"activation-{told['latent']}.nii.gz")))

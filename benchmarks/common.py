@@ -59,7 +59,7 @@ def machine() -> dict:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -69,7 +69,7 @@ class PeakMemory:
     """The most memory that this process held since `start`, over what it held then, in MB; Linux only."""
 
     def start(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark falls to what is held now
         self.before = self._status("VmRSS")
 
     def mb(self) -> float:
@@ -77,7 +77,7 @@ class PeakMemory:
 
     @staticmethod
     def _status(field: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 

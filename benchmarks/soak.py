@@ -80,7 +80,7 @@ def soak(driver: Driver, edits: int) -> dict:
 def _memory(pid: int | None) -> float:
     """MB that a process has allocated, shared memory by share. The pages of libraries are left out: how much of them
     counts depends on which other programs run."""
-    lines = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text().splitlines()
+    lines = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
 
 

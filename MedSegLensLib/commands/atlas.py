@@ -64,13 +64,17 @@ def run(options) -> Result:
             made = write_atlas(request, folder, progress)
     data = {"page": str(options.out / PAGE), "pack": pack.info.name, "taps": list(request.taps), **made}
     text = [
-        f"{made['latents_with_examples']} of {made['latents']} latents fire in {len(made['cases'])} cases; "
+        f"{made['latents_with_examples']} of {made['latents']} latents fire in {_cases(len(made['cases']))}; "
         f"{made['bytes'] / 1e6:.0f} MB.",
         *(f"  left out: {name}: {why}" for name, why in made["left_out"].items()),
         f"Look at {options.out / PAGE} (open it in a browser; it needs no network).",
         "Its pictures show the patients of these cases: pass it on only as you may pass them on.",
     ]
     return Result(data, text)
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'s' * (count != 1)}"
 
 
 def case_folders(folder: Path) -> dict[str, Path]:

@@ -93,6 +93,7 @@ def make_catalogue(options, pack: "LensPack") -> Result:
     from MedSegLensLib.editing.cataloguing import Cataloguing, summary_of
     from MedSegLensLib.packs.catalogue import write_catalogue
     from MedSegLensLib.packs.container import PACK_FILE
+    from MedSegLensLib.packs.naming import LEAST_CASES
     from MedSegLensLib.packs.recatalogue import with_catalogue
 
     for path in (options.out, options.csv):
@@ -137,7 +138,10 @@ def make_catalogue(options, pack: "LensPack") -> Result:
         "files": files,
         "notes": work.notes,
     }
-    text = [f"Catalogue of {pack.info.name} from {len(made)} cases, names tested on {len(unseen)} unseen ones."]
+    if len(made) < LEAST_CASES:
+        work.notes.append(f"No latent was named: a name needs {LEAST_CASES} labelled cases on which the latent fires.")
+    cases = f"{len(made)} case{'s' * (len(made) != 1)}"
+    text = [f"Catalogue of {pack.info.name} from {cases}, names tested on {len(unseen)} unseen."]
     for summary in summaries:
         text += ["", *summary_lines(summary), *influential_lines(table, summary.tap)]
     text += ["", "Seconds a case: " + ", ".join(f"{step} {value:.1f}" for step, value in seconds.items())]

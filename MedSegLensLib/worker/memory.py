@@ -15,7 +15,7 @@ GB = 1e9
 def used_gb() -> float | None:
     """Memory of this process that is really there (resident), None where not known."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / GB
     except (OSError, ValueError, AttributeError):
         pass

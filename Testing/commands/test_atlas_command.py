@@ -42,8 +42,8 @@ def test_the_folder_has_the_page_its_data_and_pictures_and_says_what_was_left_ou
     said = json.loads(capsys.readouterr().out)
     assert said["cases"] == ["phantom-1"] and list(said["left_out"]) == ["notes"]
     assert said["latents"] == 24 and said["latents_with_examples"] > 0
-    data = json.loads((out / DATA).read_text().removeprefix(DATA_BEGINS).rstrip().removesuffix(";"))
-    page = (out / PAGE).read_text()
+    data = json.loads((out / DATA).read_text(encoding="utf-8").removeprefix(DATA_BEGINS).rstrip().removesuffix(";"))
+    page = (out / PAGE).read_text(encoding="utf-8")
     assert "Nobody et al." in page
     wanted = set()
     for latent in data["latents"]:
@@ -71,7 +71,7 @@ def test_what_is_no_atlas_is_never_replaced(cases, pack, tmp_path, capsys):
     arguments = ["atlas", "--pack", str(pack), "--cases", str(cases), "--out", str(out), "--replace"]
     assert main(arguments) == OutputError.exit_code
     assert "no atlas" in capsys.readouterr().err
-    assert (out / "chapter.txt").read_text() == "years of work"
+    assert (out / "chapter.txt").read_text(encoding="utf-8") == "years of work"
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt, ValueError])
@@ -83,7 +83,7 @@ def test_after_a_cancel_or_a_failure_nothing_is_left_and_the_old_one_stays(tmp_p
         (folder / PAGE).write_text("half a page")
         raise how
     assert [p.name for p in tmp_path.iterdir()] == ["atlas"]
-    assert (out / PAGE).read_text() == "old"
+    assert (out / PAGE).read_text(encoding="utf-8") == "old"
 
 
 def test_a_cases_own_folder_is_one_case_and_an_empty_one_is_none(cases, tmp_path):

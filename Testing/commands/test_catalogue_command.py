@@ -73,7 +73,7 @@ def test_a_catalogue_is_made_written_and_told(run, pack, cases, tmp_path):
     assert len(rows) == data["latents"] == sum(lens.d_sae for lens in load_pack(pack).info.lenses)
     assert {row["name"] for row in rows} == {"unclear"}, "stability is not known"
     assert any("stability is unknown" in row["name_evidence"] for row in rows)
-    with open(tmp_path / "c.csv", newline="") as file:
+    with open(tmp_path / "c.csv", encoding="utf-8", newline="") as file:
         told = list(csv.DictReader(file))
     assert len(told) == len(rows) and json.loads(told[0]["examples"])
     new = load_pack(tmp_path / "new")
@@ -177,7 +177,7 @@ def test_notes_are_kept_shown_and_exported(run, pack, tmp_path):
     code, data = run("--pack", pack, "--rename", 3, "my rim", "--comment", 3, "seen twice", "--favourite", 5)
     assert code == 0 and data["notes_count"] == 2 and Path(data["notes_file"]).is_file()
     code, data = run("--pack", pack, "--not-favourite", 5, "--export-notes", tmp_path / "notes.csv")
-    with open(tmp_path / "notes.csv", newline="") as file:
+    with open(tmp_path / "notes.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["latent"], row["name"], row["comment"]) for row in rows] == [("3", "my rim", "seen twice")]
     run("--pack", pack, "--export-notes", tmp_path / "notes.json")
@@ -197,10 +197,10 @@ def test_latents_are_listed_by_the_users_name(pack, cases, tmp_path, capsys):
     arguments += ["--volumes", "0", "--out", str(tmp_path / "out"), "--json"]
     assert main(arguments) == 0
     first = json.loads(capsys.readouterr().out)
-    with open(tmp_path / "out" / "latents.csv", newline="") as file:
+    with open(tmp_path / "out" / "latents.csv", encoding="utf-8", newline="") as file:
         latent = next(csv.DictReader(file))["latent"]
     main(["catalogue", "--pack", str(tmp_path / "named"), "--rename", latent, "my rim"])
     assert main(arguments) == 0
-    with open(tmp_path / "out" / "latents.csv", newline="") as file:
+    with open(tmp_path / "out" / "latents.csv", encoding="utf-8", newline="") as file:
         names = [row["name"] for row in csv.DictReader(file)]
     assert names[0] == "my rim" and " in " in names[1] and first["notes"] is not None

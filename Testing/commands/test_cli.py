@@ -91,7 +91,7 @@ def test_latents_ranks_and_writes(run, case, pack, tmp_path):
     out = tmp_path / "latents"
     code, data = run("latents", case, "--pack", pack, "--region", "WT", "--measure", 4, "--volumes", 2, "--out", out)
     assert code == 0
-    with open(out / "latents.csv", newline="") as file:
+    with open(out / "latents.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) > 4 and sum(row["suppressed_ml"] != "" for row in rows) == 4
     assert len(list(out.glob("activation-*.nii.gz"))) == 2
@@ -153,7 +153,7 @@ def test_the_demo_writes_all_it_promises(run, case, pack, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert {"segmentation.nii.gz", "edited.nii.gz", "latents.csv", "timings.json", "report.html"} <= names
     assert len([n for n in names if n.startswith("activation-")]) == 5
-    assert json.loads((tmp_path / "timings.json").read_text())["total"] > 0
+    assert json.loads((tmp_path / "timings.json").read_text(encoding="utf-8"))["total"] > 0
 
 
 def test_phantom_writes_a_case_that_can_be_read(run, tmp_path):

@@ -75,10 +75,10 @@ def test_a_lens_is_judged_and_its_stability_recorded(run, pack, cases, lenses, t
         tmp_path,
     )
     assert code == 0 and said["verdict"]["word"] in ("Trust", "With care", "Do not trust")
-    facts = json.loads((tmp_path / "lens.json").read_text())
+    facts = json.loads((tmp_path / "lens.json").read_text(encoding="utf-8"))
     assert facts["cases"] == {"fit": ["somebody-1"], "score": ["somebody-2", "somebody-3"]}
     assert any("phantoms" in note for note in facts["notes"])
-    page = (tmp_path / "lens.html").read_text()
+    page = (tmp_path / "lens.html").read_text(encoding="utf-8")
     assert said["verdict"]["sentence"] in page and "Found again with another seed?" in page
     recorded = load_lens(mine).metadata["stability"]
     assert recorded["seeds"] == [2] and len(recorded["decoder_cosine"]) == 24
@@ -88,9 +88,9 @@ def test_a_lens_is_judged_and_its_stability_recorded(run, pack, cases, lenses, t
 
 def test_recording_keeps_the_rest_of_the_file(lenses, tmp_path):
     shutil.copytree(lenses / "a", tmp_path / "lens")
-    before = json.loads((tmp_path / "lens" / "cfg.json").read_text())
+    before = json.loads((tmp_path / "lens" / "cfg.json").read_text(encoding="utf-8"))
     record_stability(tmp_path / "lens", {"seeds": [4], "decoder_cosine": [0.5] * 24, "share": 0.1})
-    after = json.loads((tmp_path / "lens" / "cfg.json").read_text())
+    after = json.loads((tmp_path / "lens" / "cfg.json").read_text(encoding="utf-8"))
     assert after["metadata"].pop("stability") == {"seeds": [4], "decoder_cosine": [0.5] * 24} and after == before
 
 

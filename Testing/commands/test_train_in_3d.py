@@ -24,12 +24,12 @@ def test_segresnet_is_trained_gets_a_lens_and_becomes_a_pack(tmp_path, capsys):
     names = ["phantom-1", "phantom-2"]
     for seed, name in enumerate(names, 1):
         write_case(phantom(seed, size=(48, 56, 40), spacing=(3.5, 3.5, 4.0)), tmp_path / "cases" / name)
-    values = json.loads((CONFIGURATIONS / "glioma-segresnet.json").read_text())
+    values = json.loads((CONFIGURATIONS / "glioma-segresnet.json").read_text(encoding="utf-8"))
     values |= {"cases": names[:1], "crop": [32, 32, 32], "phantoms": 1}
     values["segmenter"]["patch_size"] = [32, 48, 48]
     values["input"]["spacing"] = [3.5, 3.5, 4.0]
     (tmp_path / "config.json").write_text(json.dumps(values))
-    about = json.loads((CONFIGURATIONS / "about-glioma-unet.json").read_text())
+    about = json.loads((CONFIGURATIONS / "about-glioma-unet.json").read_text(encoding="utf-8"))
     about |= {"name": "tiny-segresnet", "held_out": names[1:]}
     (tmp_path / "about.json").write_text(json.dumps(about))
 

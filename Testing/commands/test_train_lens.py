@@ -80,7 +80,7 @@ def test_a_sweep_over_taps_kinds_and_seeds_is_one_pass(run, pack, cases, tmp_pat
         assert lens.activation == ("topk" if entry["kind"] == "topk" else "jumprelu")
         assert (Path(entry["folder"]) / "training.html").exists()
     assert len({entry["folder"] for entry in data["lenses"]}) == 8
-    page = (tmp_path / "training.html").read_text()
+    page = (tmp_path / "training.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == 4 * 8 and "http" not in page and "held-out case" in page
     assert len(list((tmp_path / "kept" / "cases").iterdir())) == 4
 

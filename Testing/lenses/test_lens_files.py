@@ -23,7 +23,7 @@ def saved(lens, tmp_path):
 
 def change_config(folder, **changes):
     path = folder / "cfg.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes))
 
 
 def change_weights(folder, **changes):
@@ -58,7 +58,7 @@ def test_float16_is_half_the_size_and_close(lens, saved, tmp_path):
 
 def test_layout_is_that_of_saelens(lens, saved):
     assert sorted(os.listdir(saved)) == ["cfg.json", "sae_weights.safetensors"]
-    config = json.loads((saved / "cfg.json").read_text())
+    config = json.loads((saved / "cfg.json").read_text(encoding="utf-8"))
     expected = {
         "architecture": "jumprelu",
         "d_in": 12,

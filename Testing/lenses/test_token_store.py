@@ -171,7 +171,7 @@ def test_unknown_names_and_impossible_splits_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no case"):
         TokenStore.create(tmp_path / "empty", PLAN).tokens("deep")
     assert STRATA == ("air", "brain", "lesion", "border")
-    assert json.loads((tmp_path / "manifest.json").read_text())["taps"] == ["deep", "fine"]
+    assert json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["taps"] == ["deep", "fine"]
 
 
 def test_a_lens_is_trained_from_a_store(tmp_path):

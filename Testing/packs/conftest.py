@@ -90,7 +90,7 @@ def change(pack):
     """change(function): apply a function to the copy's pack.json document."""
 
     def apply(function):
-        document = json.loads((pack / "pack.json").read_text())
+        document = json.loads((pack / "pack.json").read_text(encoding="utf-8"))
         function(document)
         (pack / "pack.json").write_text(json.dumps(document))
 

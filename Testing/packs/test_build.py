@@ -52,7 +52,7 @@ def test_replacing(pack, info, state_dict, lenses, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(OutputError, match="not a pack"):
         write_pack(tmp_path / "mine", info, state_dict, lenses, None, "card", replace_existing=True)
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "irreplaceable"
+    assert (tmp_path / "mine" / "thesis.txt").read_text(encoding="utf-8") == "irreplaceable"
 
 
 def test_taps_become_folders_of_their_own(tmp_path, info, state_dict):

@@ -21,7 +21,7 @@ def bundle(tmp_path):
 
 def rewritten(bundle, name, change):
     path = bundle / "configs" / f"{name}.json"
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     change(document)
     path.write_text(json.dumps(document))
     return read_bundle(bundle)

@@ -42,7 +42,7 @@ def test_not_a_pack_at_all(tmp_path):
 
 
 def test_bad_json(pack):
-    text = (pack / "pack.json").read_text()
+    text = (pack / "pack.json").read_text(encoding="utf-8")
     (pack / "pack.json").write_text(text[:-20])
     refused(pack, "pack.json", "not valid JSON")
     (pack / "pack.json").write_text(text.replace('"version"', '"name"', 1))
@@ -57,7 +57,7 @@ def test_bad_json(pack):
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_numbers_that_are_none(pack, number):
-    text = (pack / "pack.json").read_text()
+    text = (pack / "pack.json").read_text(encoding="utf-8")
     (pack / "pack.json").write_text(text.replace("0.5", number, 1))
     refused(pack, "pack.json", number)
 
@@ -333,7 +333,7 @@ def paths_of(document, path=()):
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_mutated_pack_json_is_a_pack_or_refused(pack, built, data):
-    document = json.loads((built / "pack.json").read_text())
+    document = json.loads((built / "pack.json").read_text(encoding="utf-8"))
     for _ in range(data.draw(st.integers(1, 2))):
         *above, last = data.draw(st.sampled_from(list(paths_of(document))[1:]))
         target = document
@@ -371,4 +371,4 @@ def test_parse_json_gives_a_document_or_value_error(content):
 def test_the_schema_is_one():
     from jsonschema import Draft202012Validator
 
-    Draft202012Validator.check_schema(json.loads(SCHEMA.read_text()))
+    Draft202012Validator.check_schema(json.loads(SCHEMA.read_text(encoding="utf-8")))

@@ -232,23 +232,20 @@ def test_every_control_has_a_name_and_can_be_reached_by_keys(page):
     assert page.js("document.querySelectorAll('[tabindex]:not([tabindex=\"-1\"])').length") == 0
 
 
-def test_a_pack_of_4096_latents_stays_quick(atlas, browser, tmp_path):
-    data = json.loads((atlas / DATA).read_text().removeprefix(DATA_BEGINS).rstrip().removesuffix(";"))
+def test_a_pack_of_4096_latents_is_searched_and_paged(atlas, browser, tmp_path):
+    data = json.loads((atlas / DATA).read_text(encoding="utf-8").removeprefix(DATA_BEGINS).rstrip().removesuffix(";"))
     few = data["latents"]
     data["latents"] = [few[j % 24] | {"tap": 0, "latent": j} for j in range(4096)]
-    (tmp_path / DATA).write_text(f"{DATA_BEGINS}{json.dumps(data)};\n")
-    (tmp_path / PAGE).write_text((atlas / PAGE).read_text())
+    (tmp_path / DATA).write_text(f"{DATA_BEGINS}{json.dumps(data)};\n", encoding="utf-8")
+    (tmp_path / PAGE).write_text((atlas / PAGE).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "images").symlink_to(atlas / "images")
     page = browser.open(tmp_path / PAGE)
     assert len(shown(page)) == 48
     assert "page 1 of 86" in page.texts(".pages")[0]
-    took = page.js(
-        "(() => { const t = performance.now(); const q = document.getElementById('q'); q.value = 'rim';"
-        "q.dispatchEvent(new Event('input', {bubbles: true})); return new Promise((done) => { const look = () =>"
-        "document.getElementById('count').textContent.startsWith('171 of') ? done(performance.now() - t)"
-        ": setTimeout(look, 5); look(); }); })()"
+    page.js(
+        "(q => { q.value = 'rim'; q.dispatchEvent(new Event('input', {bubbles: true})) })(document.getElementById('q'))"
     )
-    assert took < 5000, "milliseconds; 120 of them are waiting for the next letter"
+    page.wait("document.getElementById('count').textContent.startsWith('171 of')")
     page.click(".pages button:last-child")
     page.wait("location.hash.includes('page=2')")
     assert len(set(shown(page))) == 48

@@ -128,10 +128,10 @@ def test_a_failure_leaves_the_older_page(report, tmp_path, monkeypatch):
     monkeypatch.setattr(run_report, "render_run_report", lambda report: "half \ud800")  # cannot be encoded
     with pytest.raises(UnicodeEncodeError):
         write_run_report(report, path)
-    assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text(encoding="utf-8") == "older" and list(tmp_path.iterdir()) == [path]
     monkeypatch.setattr(run_report, "render_run_report", lambda report: "newer")
     write_run_report(report, path)
-    assert path.read_text() == "newer"
+    assert path.read_text(encoding="utf-8") == "newer"
     with pytest.raises(OutputError, match="folder does not exist"):
         write_run_report(report, tmp_path / "none" / "report.html")
 

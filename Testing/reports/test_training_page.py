@@ -26,6 +26,6 @@ def test_each_lens_has_a_line_in_each_chart_and_a_row_in_the_table():
 
 def test_the_page_is_whole_without_a_net_and_what_it_names_stays_text(tmp_path):
     write_training_page([("<script>alert(1)</script>", metadata(1, "<b>"))], tmp_path / "training.html")
-    page = (tmp_path / "training.html").read_text()
+    page = (tmp_path / "training.html").read_text(encoding="utf-8")
     assert "<script" not in page and "<b>" not in page and "http" not in page and ">nan<" not in page
     assert "Nothing was logged" in training_page([("empty", {"log": []})])

@@ -149,7 +149,7 @@ json_values = st.recursive(
 def test_arguments_that_pass_are_what_the_schema_takes(arguments):
     from MedSegLensLib.packs.info import SCHEMA
 
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     import jsonschema
 
     rules = {"$defs": schema["$defs"], "type": "object", "additionalProperties": {"$ref": "#/$defs/argument"}}

@@ -104,7 +104,7 @@ def extract(api: dict) -> dict:
 
 def main():
     """Read the slicer-api.json given as argument and write facts.json."""
-    facts = extract(json.loads(Path(sys.argv[1]).read_text()))
+    facts = extract(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     FACTS.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     print(f"{len(facts['widgets'])} classes, {len(facts['python'])} packages -> {FACTS.name}")
 

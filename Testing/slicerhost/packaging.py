@@ -34,7 +34,7 @@ def pip_check(req, _seen=None):
 
 def load_requirements(path):
     """The requirements of a requirements.txt."""
-    lines = [line.split("#")[0].strip() for line in Path(path).read_text().splitlines()]
+    lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
     return [Requirement(line) for line in lines if line and not line.startswith("-")]
 
 
@@ -42,7 +42,9 @@ def load_pyproject_dependencies(path):
     """The dependencies of a pyproject.toml."""
     import tomllib
 
-    return [Requirement(r) for r in tomllib.loads(Path(path).read_text())["project"].get("dependencies", ())]
+    return [
+        Requirement(r) for r in tomllib.loads(Path(path).read_text(encoding="utf-8"))["project"].get("dependencies", ())
+    ]
 
 
 def isPipInstallInProgress():

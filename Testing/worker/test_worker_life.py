@@ -204,7 +204,7 @@ def test_a_pack_that_changed_or_went_is_said_when_the_case_is_opened_again(own_s
     shutil.copytree(pack, copy)
     client = WorkerClient()
     session = client.open_case(volumes, "x", str(copy)).result(SECONDS)
-    document = (copy / "pack.json").read_text()
+    document = (copy / "pack.json").read_text(encoding="utf-8")
     (copy / "pack.json").write_text(document.replace("Random weights, for tests.", "Other words."))
     os.kill(client.worker_pid, signal.SIGKILL)
     with pytest.raises(PackError, match="has changed since the case was opened"):
