@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from MedSegLensLib.lenses.lens import Lens
     from MedSegLensLib.packs.pack import LensPack
 
+ENOUGH_SEEDS = 3
+
 MOST_CASES, QUICK_CASES = 12, 2
 """Of a larger cohort the first so many training cases and as many unseen ones are read: a case takes half a minute."""
 
@@ -67,6 +69,8 @@ def run_lens(options) -> Result:
     trained = {*pack.info.trained_on.cases, *(lens.metadata.get("cases") or [])}
     with progress_bar(options.json) as progress:
         cohort = cohort_of(options.cases, trained, progress, QUICK_CASES if options.quick else MOST_CASES)
+        if 0 < len(others) < ENOUGH_SEEDS - 1:
+            cohort.notes.append(f"Stability is told from two seeds; {ENOUGH_SEEDS} are the least to go by.")
         effort = QUICK if options.quick else Effort()
         facts = examine(pack, lens.tap, cohort, others, effort, options.device, progress)
         facts["lens"]["folder"] = str(options.lens) if options.lens else None
