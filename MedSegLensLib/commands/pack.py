@@ -240,6 +240,11 @@ def write_and_measure(options, info, state_dict, lenses, default=None, card=None
     from MedSegLensLib.packs.pack import load_pack
 
     default = default or (lenses[0].tap if lenses else None)
+    for lens in lenses:
+        seen = sorted(set(lens.metadata.get("cases") or ()) & set(info.trained_on.held_out))
+        if seen:
+            cause = f"it was trained on {seen[0]}, which the pack says was held out."
+            raise UsageError(lens.tap, cause, "Train it on other cases, or correct held_out.")
 
     def write(info, catalogue, card, replacing):
         return write_pack(
@@ -303,8 +308,10 @@ def model_card(info, quality: dict) -> str:
     """MODEL_CARD.md from what the pack says of itself and what was measured."""
     lines = [f"# {info.name} {info.version}", "", info.description, "", "Research software, not a medical device.", ""]
     lines += ["## Data", "", info.trained_on.text, ""]
-    lines += [f"- trained on: {', '.join(info.trained_on.cases) or 'phantoms only'}"]
-    lines += [f"- held out (never trained on): {', '.join(info.trained_on.held_out)}", f"- {info.trained_on.split}", ""]
+    lines += [f"- trained on: {', '.join(info.trained_on.cases) or 'not listed case by case'}"]
+    lines += [f"- held out (never trained on): {', '.join(info.trained_on.held_out) or 'none named'}"]
+    lines += [f"- {info.trained_on.split}"] if info.trained_on.split else []
+    lines.append("")
     lines += ["## Measured quality", ""]
     if quality.get("dice"):
         lines += ["Dice on the held-out cases, per case; a region that a case does not have is absent.", ""]

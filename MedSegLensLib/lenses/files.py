@@ -205,7 +205,8 @@ def _read_config(path: Path) -> dict:
             cause = "it goes on when no new latent is added (stop_on_duplicate_support is not true)."
             raise PackError(path, cause, "Train it with stop_on_duplicate_support.")
     for name, k in active.items():
-        if k is not None and (type(k) not in (int, float) or not 0 < k <= config["d_sae"]):
+        most = config["d_sae"] - (architecture == "topk")  # with all of them active there is nothing to choose
+        if k is not None and (type(k) not in (int, float) or not 0 < k <= most):
             raise PackError(path, f"its {name} is {k!r}, not a number of latents.", _REMEDY)
     return config
 

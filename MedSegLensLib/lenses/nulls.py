@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from MedSegLensLib.lenses.dictionary import starting_rows
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.lenses.stability import rows_stability
 
@@ -123,17 +124,25 @@ def calibrated(lens: Lens, tokens: Tensor) -> Lens:
     return lens
 
 
-def stability_nulls(tokens: Tensor, m: int, seeds: int, seed: int = 0) -> dict[str, tuple[list[Tensor], np.ndarray]]:
+def stability_nulls(
+    tokens: Tensor, m: int, seeds: int, seed: int = 0, init: str = "tokens", noise: float = 1.0
+) -> dict[str, tuple[list[Tensor], np.ndarray]]:
     """How stable dictionaries are in which nothing was learned, as `stability.decoder_stability` over `seeds` lenses.
 
-    Name -> (rows (m, d) of each lens, stability float32 (m,) of the first): "random" rows; "start", rows as the
-    training starts; "tokens", directions of tokens without noise, the hardest. `tokens` in the mixture that the
-    training sees.
+    Name -> (rows (m, d) of each lens, stability float32 (m,) of the first): "random" rows; "start", rows as a training
+    with this `init` and `noise` starts (`dictionary.starting_rows`), each from another half of the tokens; "tokens",
+    directions of tokens without noise. `tokens` in the mixture that the training sees.
     """
-    d = tokens.shape[1]
+    d, centred = tokens.shape[1], tokens - tokens.mean(0)
+
+    def start(s: int) -> Tensor:
+        generator = torch.Generator().manual_seed(s)
+        half = torch.randperm(len(tokens), generator=generator)[: max(len(tokens) // 2, 1)]
+        return starting_rows(centred[half], m, init, noise, generator)
+
     makers = {
         "random": lambda s: random_rows(m, d, s),
-        "start": lambda s: token_rows(tokens, m, s, noise=1.0),
+        "start": start,
         "tokens": lambda s: token_rows(tokens, m, s),
     }
     found = {}

@@ -366,9 +366,9 @@ class Training:
         if self.device.type != "cpu" and self.done % 20:
             return
         if not math.isfinite(float(loss)):
-            remedy = f"Train with a lower lr (it was {self.config.lr:g})"
+            remedy = f"Train anew with a lower lr (it was {self.config.lr:g})"
             if self.checkpoint and self.checkpoint.exists():
-                remedy += f"; the last good state stays in {self.checkpoint}"
+                remedy += f", and remove {self.checkpoint} or choose another --out"
             raise UsageError(
                 self.config.tap, f"the loss of its lens is no number any more at step {self.done}.", f"{remedy}."
             )

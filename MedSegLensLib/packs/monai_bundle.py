@@ -275,6 +275,7 @@ def _sampling(bundle: Bundle, inference: dict, dims: int | None) -> None:
         inferer = _value(inference, inference.get("inferer", {}))
     except _Expression:
         inferer = {}
+    inferer = inferer if isinstance(inferer, dict) else {}
     size = inferer.get("roi_size") if _class(inferer).startswith("SlidingWindowInferer") else None
     if isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and 8 <= n <= 512 for n in size):
         segmenter["patch_size"] = size
