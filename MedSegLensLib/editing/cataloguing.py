@@ -265,8 +265,10 @@ class Cataloguing:
         ]
 
     def _stability(self, tap: str) -> np.ndarray | None:
-        known = self.pack.lens(tap).metadata.get("stability", {}).get("decoder_cosine")
-        if known is None or len(known) != self.pack.lens_info(tap).d_sae:
+        """Worst decoder cosine over the other seeds, as recorded with the lens; None for fewer than two of them."""
+        recorded = self.pack.lens(tap).metadata.get("stability", {})
+        known = recorded.get("decoder_cosine")
+        if known is None or len(known) != self.pack.lens_info(tap).d_sae or len(recorded.get("seeds") or ()) < 2:
             return None
         return np.array(known, np.float32)
 

@@ -204,3 +204,13 @@ def test_latents_are_listed_by_the_users_name(pack, cases, tmp_path, capsys):
     with open(tmp_path / "out" / "latents.csv", encoding="utf-8", newline="") as file:
         names = [row["name"] for row in csv.DictReader(file)]
     assert names[0] == "my rim" and " in " in names[1] and first["notes"] is not None
+
+
+def test_one_other_seed_is_too_few_to_call_a_latent_stable(pack):
+    loaded = load_pack(pack)
+    tap = loaded.taps[0]
+    lens = loaded.lens(tap)
+    for seeds, expected in (([1], None), ([1, 2], [1.0] * lens.d_sae)):
+        lens.metadata["stability"] = {"seeds": seeds, "decoder_cosine": [1.0] * lens.d_sae}
+        known = Cataloguing(loaded)._stability(tap)
+        assert expected == (None if known is None else known.tolist())
