@@ -27,7 +27,7 @@ import numpy as np
 from MedSegLensLib.errors import Cancelled, MedSegLensError, UsageError, WorkerError
 from MedSegLensLib.worker.answers import Edited, Handshake, LabelBox, LatentRow, Opened, Overlay, Volume
 from MedSegLensLib.worker.case_session import CaseSession, Held, closed_error
-from MedSegLensLib.worker.connection import Connection, Lost, UnknownCase
+from MedSegLensLib.worker.connection import QUICK_SECONDS, Connection, Lost, UnknownCase
 from MedSegLensLib.worker.process import WorkerProcess
 from MedSegLensLib.worker.protocol import DTYPES, Message, Segment
 from MedSegLensLib.worker.segments import SharedFolder
@@ -40,6 +40,9 @@ __all__ = [
 
 HEARTBEAT_SECONDS = 2.0
 REMOTE_RETRY_SECONDS = 1.0
+HELLO_SECONDS = 60.0
+"""For the first answer of a worker that has just started: it imports torch and MONAI meanwhile, on a busy machine for
+more than the ten seconds of other small requests."""
 RESTARTED = "The worker stopped ({fate}) and was started again; nothing was lost."
 RESTED = "The worker had ended after a long time without work and was started again."
 
@@ -235,12 +238,17 @@ class WorkerClient:
             self._process.kill()
             raise closed_error()
         self._process.wait_until_ready()
-        self._welcome(Connection(f"http://127.0.0.1:{self._process.port}", key, self.name, shared))
+        try:
+            connection = Connection(f"http://127.0.0.1:{self._process.port}", key, self.name, shared)
+            self._welcome(connection, HELLO_SECONDS)
+        except BaseException:  # it would be another beside the one that the next request starts
+            self._process.kill()
+            raise
         if said:
             self._messages.append(said)
 
-    def _welcome(self, connection: Connection) -> None:
-        self._handshake = connection.hello()
+    def _welcome(self, connection: Connection, patience: float = QUICK_SECONDS) -> None:
+        self._handshake = connection.hello(patience)
         self._connection = connection
         self._generation += 1
         if not self._watching:

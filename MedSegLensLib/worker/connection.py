@@ -99,9 +99,10 @@ class Connection:
             trust_env=own is None,  # a proxy of the network is not asked for this machine itself
         )
 
-    def hello(self) -> Handshake:
-        """The handshake. Raises WorkerError: another version, wrong key, no answer, no MedSegLens worker."""
-        told = self._quick("GET", "/hello")
+    def hello(self, patience: float = QUICK_SECONDS) -> Handshake:
+        """The handshake, waited for at most `patience` seconds. Raises WorkerError: another version, wrong key, no
+        answer, no MedSegLens worker."""
+        told = self._quick("GET", "/hello", patience)
         if "medseglens" not in told or told.get("protocol") != PROTOCOL:
             version = f"{told.get('medseglens', 'unknown')}, protocol {told.get('protocol', 'unknown')}"
             raise self._error(
@@ -161,9 +162,9 @@ class Connection:
     def close(self) -> None:
         self._http.close()
 
-    def _quick(self, method: str, path: str) -> dict:
+    def _quick(self, method: str, path: str, seconds: float = QUICK_SECONDS) -> dict:
         try:
-            response = self._http.request(method, path, timeout=QUICK_SECONDS)
+            response = self._http.request(method, path, timeout=seconds)
         except self._httpx.HTTPError as problem:
             raise self._lost(problem) from problem
         if response.status_code != 200:

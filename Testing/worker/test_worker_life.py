@@ -15,6 +15,7 @@ from conftest import SECONDS, processes_of, recipe_for
 from MedSegLensLib.errors import Cancelled, PackError, WorkerError
 from MedSegLensLib.worker import segments
 from MedSegLensLib.worker.client import WorkerClient
+from MedSegLensLib.worker.connection import Connection
 from MedSegLensLib.worker.memory import Ceiling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,3 +226,22 @@ def test_cancelling_stops_between_two_samples_and_the_worker_goes_on(session):
     started = time.monotonic()
     session.edit(recipe_for(session.opened, (0, 1.5))).result(SECONDS)
     assert time.monotonic() - started < 20
+
+
+def test_a_worker_that_does_not_greet_is_ended_before_another_is_started(marked, own_shared, monkeypatch):
+    marker, environment = marked
+    client = WorkerClient(environment=environment)
+    greet = Connection.hello
+
+    def mute(*_):
+        raise WorkerError("worker", "it is mute.", "")
+
+    monkeypatch.setattr(Connection, "hello", mute)
+    with pytest.raises(WorkerError, match="mute"):
+        client.start().result(SECONDS)
+    assert wait_until(lambda: not processes_of(marker))
+    monkeypatch.setattr(Connection, "hello", greet)
+    client.start().result(SECONDS)
+    assert len(processes_of(marker)) == 1
+    client.close()
+    assert wait_until(lambda: not processes_of(marker))
