@@ -16,7 +16,7 @@ from MedSegLensLib.packs.checked_json import parse_json
 from MedSegLensLib.segmenters.foreign import ALIASES, MONAI, MONAI_NETWORKS, TORCH
 from MedSegLensLib.segmenters.outputs import BACKGROUND
 
-MAX_BYTES, MAX_DEPTH = 2 * 2**20, 16
+MAX_BYTES, MAX_DEPTH, MAX_VALUES = 2 * 2**20, 16, 100_000
 HARMLESS = (
     "LoadImaged", "EnsureChannelFirstd", "EnsureTyped", "ToTensord", "CastToTyped", "ToDeviced",
     "SpatialPadd", "DivisiblePadd", "AsChannelFirstd", "AddChanneld", "DeleteItemsd",
@@ -101,9 +101,14 @@ def _weights(folder: Path) -> Path:
 # -- values -------------------------------------------------------------------------------------------------------
 
 
-def _value(document: dict, value: object, depth: int = 0) -> object:
-    """A value with its references resolved. Raises _Expression for what would have to be executed, or has no end."""
-    if depth > MAX_DEPTH:
+def _value(document: dict, value: object, depth: int = 0, resolved: list[int] | None = None) -> object:
+    """A value with its references resolved. Raises _Expression for what would have to be executed, or has no end.
+
+    `resolved` counts the values: references to references to lists grow without bound within any depth.
+    """
+    resolved = [0] if resolved is None else resolved
+    resolved[0] += 1
+    if depth > MAX_DEPTH or resolved[0] > MAX_VALUES:
         raise _Expression("it refers to itself")
     for _ in range(16):
         if not isinstance(value, str) or value[:1] not in "@$%":
@@ -127,9 +132,9 @@ def _value(document: dict, value: object, depth: int = 0) -> object:
     else:
         raise _Expression(str(value))
     if isinstance(value, dict):
-        return {k: _value(document, v, depth + 1) for k, v in value.items()}
+        return {k: _value(document, v, depth + 1, resolved) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_value(document, v, depth + 1) for v in value]
+        return [_value(document, v, depth + 1, resolved) for v in value]
     return value
 
 

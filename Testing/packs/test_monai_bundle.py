@@ -170,3 +170,10 @@ json_values = st.recursive(
 def test_references_end(document, key):
     with contextlib.suppress(_Expression):  # unreadable; what must not happen is that it goes on for ever, or runs
         _value(document, key)
+
+
+def test_references_that_multiply_come_to_an_end():
+    document = {"l0": 1} | {f"l{n}": [f"@l{n - 1}"] * 10 for n in range(1, 15)}
+    with pytest.raises(_Expression):
+        _value(document, "@l14")
+    assert _value(document, "@l2") == [[1] * 10] * 10
