@@ -117,13 +117,13 @@ def test_filters_by_lens_region_name_stability_and_favourite(page):
 def test_the_order_follows_what_is_chosen_with_the_unknown_last(page):
     assert shown(page)[:2] == [RIM, UNCLEAR]  # by AUROC, which only these have
     page.choose("#sort", "number")
-    page.wait("location.hash.includes('sort=number')")
+    page.wait("document.body.dataset.at.includes('sort=number')")
     assert shown(page)[0] == 0
     page.click("#direction")
-    page.wait("location.hash.includes('up=1')")
+    page.wait("document.body.dataset.at.includes('up=1')")
     assert shown(page)[0] in (23, OTHER_LENS + 23)
     page.choose("#sort", "stability")
-    page.wait("location.hash.includes('sort=stability')")
+    page.wait("document.body.dataset.at.includes('sort=stability')")
     assert shown(page)[:2] == [RIM, UNCLEAR]
 
 
@@ -154,12 +154,12 @@ def test_a_click_opens_a_latent_with_everything_that_is_known(page, atlas):
 
 def test_relatives_are_links_to_the_latents_they_name(page):
     page.js(f"location.hash = '#/latent/0/{RIM}'")
-    page.wait("!document.getElementById('detail').hidden")
+    page.wait(f"document.body.dataset.at === '#/latent/0/{RIM}'")
     page.click(f'#detail .relations a[href="#/latent/0/{UNCLEAR}"]')
-    page.wait(f"location.hash === '#/latent/0/{UNCLEAR}'")
+    page.wait(f"document.body.dataset.at === '#/latent/0/{UNCLEAR}'")
     assert "unclear: it is not stable over seeds" in page.js("document.getElementById('detail').innerText")
     page.js("history.back()")
-    page.wait(f"location.hash === '#/latent/0/{RIM}'")
+    page.wait(f"document.body.dataset.at === '#/latent/0/{RIM}'")
 
 
 def test_a_latent_with_nothing_but_an_old_row_says_what_is_not_known(page):
@@ -173,25 +173,25 @@ def test_a_latent_with_nothing_but_an_old_row_says_what_is_not_known(page):
 
 def test_a_latent_that_the_catalogue_lacks_is_there_all_the_same(page):
     page.js("location.hash = '#/latent/1/23'")
-    page.wait("!document.getElementById('detail').hidden")
+    page.wait("document.body.dataset.at === '#/latent/1/23'")
     assert "not in the catalogue" in page.js("document.getElementById('detail').innerText")
 
 
 def test_keys_search_step_star_and_return(page):
     page.key("/")
     page.ask("Input.insertText", text="2")
-    page.wait("location.hash.includes('q=2')")
+    page.wait("document.body.dataset.at.includes('q=2')")
     page.js("document.activeElement.blur()")
     first, second = shown(page)[:2]
     page.js("document.querySelector('#latents a').focus()")
     page.key("Enter")
     page.wait("!document.getElementById('detail').hidden")
     page.key("ArrowRight")
-    page.wait(f"location.hash === '#/latent/{second // OTHER_LENS}/{second % OTHER_LENS}'")
+    page.wait(f"document.body.dataset.at === '#/latent/{second // OTHER_LENS}/{second % OTHER_LENS}'")
     page.key("f")
     page.wait("document.querySelector('#detail .star').getAttribute('aria-pressed') === 'true'")
     page.key("ArrowLeft")
-    page.wait(f"location.hash === '#/latent/{first // OTHER_LENS}/{first % OTHER_LENS}'")
+    page.wait(f"document.body.dataset.at === '#/latent/{first // OTHER_LENS}/{first % OTHER_LENS}'")
     page.key("Escape")
     page.wait("document.getElementById('detail').hidden")
     assert page.js("location.hash") == "#/?q=2"
@@ -247,6 +247,6 @@ def test_a_pack_of_4096_latents_is_searched_and_paged(atlas, browser, tmp_path):
     )
     page.wait("document.getElementById('count').textContent.startsWith('171 of')")
     page.click(".pages button:last-child")
-    page.wait("location.hash.includes('page=2')")
+    page.wait("document.body.dataset.at.includes('page=2')")
     assert len(set(shown(page))) == 48
     assert page.complaints == [] or all("404" not in c for c in page.complaints)

@@ -396,6 +396,8 @@ document.addEventListener("keydown", (event) => {
   else if (key === "arrowleft") press(shown ? $("before") : document.querySelector(".pages button:first-child"));
   else if (key === "arrowright") press(shown ? $("after") : document.querySelector(".pages button:last-child"));
 });
-window.addEventListener("hashchange", route);
-route();
+// The address changes before what is shown: data-at tells which address that is.
+const arrive = () => { route(); document.body.dataset.at = location.hash; };
+window.addEventListener("hashchange", arrive);
+arrive();
 })();
