@@ -1,0 +1,1 @@
+"""Cohorts: sets of cases with a name and a source; making them, and working over them."""
