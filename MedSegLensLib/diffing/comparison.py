@@ -22,12 +22,14 @@ CATEGORIES = (
     "specific",
     "backbone",
     "not distinguishable from seed noise",
+    "undecided",
     "too few cases",
     "never fires",
 )
 """shared, partly shared: of two packs. backbone: in both cohorts alike. specific: only one side has it, beyond the
-null that stands beside. not distinguishable from seed noise: the side's own other seeds differ as much. too few cases:
-it fires on too few to say. never fires: on no token of the cohort."""
+null that stands beside. not distinguishable from seed noise: the side's own other seeds differ as much. undecided: the
+numbers show neither a likeness beyond its null nor a difference beyond its null. too few cases: it fires on too few to
+say. never fires: on no token of the cohort."""
 
 KINDS = ("models", "cohorts")
 SIDES = ("a", "b")
