@@ -51,7 +51,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--host", "--kills", str(options.kills), "--pack", options.pack]
         command += ["--seed", str(options.seed)]
         environment = os.environ | {MARKER: marker, SHARED: str(shared)}
-        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         time.sleep(3.0)
         left = workers(marker)
         folders = list(shared.glob("*"))
@@ -67,7 +67,6 @@ def main() -> None:
     result |= told
     if run.returncode != 0 or not told:
         result["host_crashes"] += 1
-        print(run.stderr[-3000:], file=sys.stderr)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
@@ -162,11 +161,14 @@ class Killer:
         self._stopped.set()
 
     def _run(self) -> None:
+        began = time.monotonic()
         while not self.done and not self._stopped.wait(self._random.uniform(0.0, self._longest_pause)):
             worker = self._client.worker_pid
             if worker is not None:
                 os.kill(worker, signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
                 self.kills += 1
+                if self.kills % 10 == 0:
+                    print(f"{self.kills} of {self._wanted} kills, {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 def volume_of(image, name: str):

@@ -1,7 +1,6 @@
 """`medseglens atlas`: whole or not at all, into its own folder, and no word of what it does not know."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -21,15 +20,6 @@ def cases(tmp_path):
     write_case(phantom(1, **SMALL), tmp_path / "cases" / "phantom-1")
     (tmp_path / "cases" / "notes").mkdir()
     return tmp_path / "cases"
-
-
-@pytest.fixture
-def pack(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "editing"))
-    from tiny_packs import write_tiny_pack
-
-    write_tiny_pack("unet", tmp_path / "pack")
-    return tmp_path / "pack"
 
 
 def test_the_folder_has_the_page_its_data_and_pictures_and_says_what_was_left_out(

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +20,7 @@ from MedSegLensLib.packs.notes import lens_hash
 from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.packs.verify import verify
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "editing"))
-from tiny_packs import write_tiny_pack  # noqa: E402
-
 SIZE = {"size": (40, 48, 12), "spacing": (4.0, 4.0, 11.0)}
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pack") / "tiny-unet"
-    write_tiny_pack("unet", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +38,8 @@ def notes_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command line with --json; returns (exit code, its JSON)."""
-
-    def run(*arguments):
-        code = main(["catalogue", *map(str, arguments), "--json"])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, json.loads(out.out)
-
-    return run
+def run(run):
+    return lambda *arguments: run("catalogue", *arguments)
 
 
 def test_a_catalogue_is_made_written_and_told(run, pack, cases, tmp_path):

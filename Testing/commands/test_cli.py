@@ -6,50 +6,17 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from MedSegLensLib.cases.phantom import phantom
-from MedSegLensLib.cases.writing import write_case
 from MedSegLensLib.cli import main
 from MedSegLensLib.commands.common import progress_bar
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "editing"))
-from tiny_packs import write_tiny_pack  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("pack") / "tiny-unet"
-    write_tiny_pack("unet", folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("case") / "somebody"
-    write_case(phantom(1, size=(40, 48, 14), spacing=(4.0, 4.0, 9.0)), folder)
-    return str(folder)
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line with --json; returns (exit code, its JSON)."""
-
-    def run(*arguments):
-        code = main([*map(str, arguments), "--json"])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, json.loads(out.out)
-
-    return run
-
 
 def same_grid(path, case) -> bool:
-    image, reference = sitk.ReadImage(str(path)), sitk.ReadImage(str(next(Path(case).glob("*t1c*"))))
+    image, reference = sitk.ReadImage(str(path)), sitk.ReadImage(str(next(case.glob("*t1c*"))))
     return image.GetSize() == reference.GetSize() and np.allclose(image.GetDirection(), reference.GetDirection())
 
 
@@ -81,7 +48,7 @@ def test_brats2021_labels_write_enhancing_tumour_as_4(run, case, pack, tmp_path)
 
 
 def test_single_volumes_serve_instead_of_a_folder(run, case, pack, tmp_path):
-    volumes = [x for m in ("t1c", "t2f", "t1n", "t2w") for x in (f"--{m}", next(Path(case).glob(f"*{m}*")))]
+    volumes = [x for m in ("t1c", "t2f", "t1n", "t2w") for x in (f"--{m}", next(case.glob(f"*{m}*")))]
     code, single = run("segment", *volumes, "--pack", pack, "--out", tmp_path / "s.nii.gz")
     _, folder = run("segment", case, "--pack", pack, "--out", tmp_path / "f.nii.gz")
     assert code == 0 and single["volumes_ml"] == folder["volumes_ml"]
@@ -205,7 +172,7 @@ def test_each_failure_names_cause_and_remedy(arguments, code, says, case, pack, 
     filled = [a.format(tmp=tmp_path, case=case, list=tmp_path / "list.json") for a in arguments]
     if filled[0] in ("segment", "latents", "edit", "demo"):
         if "--pack" not in filled:
-            filled += ["--pack", pack]
+            filled += ["--pack", str(pack)]
         if "--out" not in filled:
             filled += ["--out", str(tmp_path / "out.nii.gz")]
     assert main([*filled, "--json"]) == code
@@ -235,7 +202,7 @@ def test_what_is_wrong_is_said_before_a_case_is_opened(arguments, code, case, pa
 
     monkeypatch.setattr(Session, "__init__", lambda *_, **__: pytest.fail("the case was opened"))
     (tmp_path / "file").write_text("")
-    assert main([*(a.format(tmp=tmp_path, case=case) for a in arguments), "--pack", pack]) == code
+    assert main([*(a.format(tmp=tmp_path, case=case) for a in arguments), "--pack", str(pack)]) == code
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -266,5 +233,5 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
 
 
 def test_debug_shows_where(case, pack, tmp_path, capsys):
-    assert main(["segment", str(tmp_path / "nowhere"), "--pack", pack, "--debug"]) == 3
+    assert main(["segment", str(tmp_path / "nowhere"), "--pack", str(pack), "--debug"]) == 3
     assert "Traceback" in capsys.readouterr().err

@@ -11,20 +11,20 @@ import torch
 
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
-from MedSegLensLib.cli import main
 from MedSegLensLib.commands.evaluate import cohort_of, pack_of_segmenter, record_stability
 from MedSegLensLib.errors import CaseError, UsageError
 from MedSegLensLib.lenses.files import load_lens, save_lens
+from MedSegLensLib.packs.pack import load_pack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "editing"))
-from tiny_packs import CONFIGS, write_tiny_pack  # noqa: E402
+from tiny_packs import CONFIGS  # noqa: E402
 
 SIZE = {"size": (40, 48, 14), "spacing": (4.0, 4.0, 9.0)}
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory):
-    return write_tiny_pack("unet", tmp_path_factory.mktemp("pack") / "tiny-unet")
+def pack(pack):
+    return load_pack(pack)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +46,8 @@ def lenses(pack, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command line with --json; returns (exit code, its JSON)."""
-
-    def run(*arguments):
-        code = main(["evaluate", "lens", *map(str, arguments), "--json"])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, json.loads(out.out)
-
-    return run
+def run(run):
+    return lambda *arguments: run("evaluate", "lens", *arguments)
 
 
 def test_a_lens_is_judged_and_its_stability_recorded(run, pack, cases, lenses, tmp_path):

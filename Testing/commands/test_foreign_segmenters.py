@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
-from MedSegLensLib.cli import main
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.lenses.files import save_lens
@@ -49,17 +48,6 @@ def cases(tmp_path_factory, case):
     folder = tmp_path_factory.mktemp("cases")
     write_case(case, folder / "somebody")
     return folder
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments):
-        code = main([*map(str, arguments), "--json"])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, json.loads(out.out)
-
-    return run
 
 
 @pytest.fixture

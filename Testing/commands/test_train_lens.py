@@ -9,7 +9,6 @@ import torch
 
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
-from MedSegLensLib.cli import main
 from MedSegLensLib.lenses.files import load_lens
 from MedSegLensLib.lenses.training import Training
 
@@ -21,13 +20,6 @@ QUICK = ("--width", 48, "--k", 4, "--steps", 12, "--batch", 256, "--tokens", 400
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("pack") / "tiny-unet"
-    write_tiny_pack("unet", folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def cases(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cases")
     for i in range(4):
@@ -36,14 +28,8 @@ def cases(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*arguments):
-        code = main(["train", "lens", *map(str, arguments), "--device", "cpu", "--json"])
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return code, json.loads(out.out)
-
-    return run
+def run(run):
+    return lambda *arguments: run("train", "lens", *arguments, "--device", "cpu")
 
 
 def test_one_lens_of_one_case_without_a_configuration(run, pack, cases, tmp_path):
@@ -146,10 +132,8 @@ def test_what_cannot_work_is_refused_in_words(run, pack, cases, tmp_path, argume
 
 
 def test_a_tap_without_axes_over_the_image_is_refused(run, cases, tmp_path):
-    write_tiny_pack("segformer", tmp_path / "pack")
-    from MedSegLensLib.packs.pack import load_pack
-
-    names = [n for n, _ in load_pack(tmp_path / "pack").network().named_modules() if n.endswith("attention")]
+    segformer = write_tiny_pack("segformer", tmp_path / "pack")
+    names = [n for n, _ in segformer.network().named_modules() if n.endswith("attention")]
     arguments = ("--cases", cases / "case-0", "--out", tmp_path / "out", *QUICK)
     code, data = run("--pack", tmp_path / "pack", "--tap", names[0], *arguments)
     assert code == 2 and "no 2 axes over the image" in data["error"]["cause"]

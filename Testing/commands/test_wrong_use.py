@@ -3,30 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from MedSegLensLib.cases.phantom import phantom
-from MedSegLensLib.cases.writing import write_case
 from MedSegLensLib.cli import main
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "editing"))
-from tiny_packs import write_tiny_pack  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("pack") / "tiny-unet"
-    write_tiny_pack("unet", folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("case") / "somebody"
-    write_case(phantom(1, size=(40, 48, 14), spacing=(4.0, 4.0, 9.0)), folder)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -50,14 +30,17 @@ def test_wrong_arguments_are_a_json_error_where_json_was_asked_for(capsys, argum
 def test_labels_may_come_beside_single_volumes(capsys, case, pack, tmp_path):
     files = {path.name.removesuffix(".nii.gz").rpartition("-")[2]: path for path in case.glob("*.nii.gz")}
     volumes = [part for m in ("t1n", "t1c", "t2w", "t2f") for part in (f"--{m}", str(files[m]))]
-    arguments = ["demo", *volumes, "--pack", pack, "--out", str(tmp_path / "demo"), "--json"]
+    arguments = ["demo", *volumes, "--pack", str(pack), "--out", str(tmp_path / "demo"), "--json"]
     assert main([*arguments, "--seg", str(files["seg"])]) == 0
     timings = json.loads(capsys.readouterr().out)["timings"]
     assert {"import libraries", "open pack", "read case", "load network", "load lenses"} <= set(timings)
     spent = sum(v for k, v in timings.items() if k not in ("total", "segment and encode"))
     assert spent == pytest.approx(timings["total"], abs=0.1 + 0.2 * timings["total"]), "what is not timed is little"
     assert "Dice" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-    assert main(["demo", str(case), "--pack", pack, "--seg", str(files["seg"]), "--out", str(tmp_path), "--json"]) == 2
+    assert (
+        main(["demo", str(case), "--pack", str(pack), "--seg", str(files["seg"]), "--out", str(tmp_path), "--json"])
+        == 2
+    )
     assert "folder" in json.loads(capsys.readouterr().out)["error"]["remedy"]
 
 

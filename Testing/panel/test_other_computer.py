@@ -1,17 +1,7 @@
 """The study segmented on another computer: a true server, a true certificate, and what is said of each mistake."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "a-key-for-tests-0123456789"
-SERVER_SECONDS = 120
+from serving import KEY, make_certificate, serving
 
 
 @pytest.fixture
@@ -20,48 +10,10 @@ def said(panel):
 
 
 @pytest.fixture
-def certificate(tmp_path):
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost"
-    command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-    try:
-        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not here to make a certificate")
-    return tmp_path
-
-
-@pytest.fixture
-def served(certificate):
-    """`medseglens serve`, ready: its address and its certificate's authority (itself)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    authority = str(certificate / "cert.pem")
-    tls = ["--tls-certificate", authority, "--tls-key", str(certificate / "key.pem")]
-    command = [sys.executable, "-m", "MedSegLensLib.cli", "serve", "--port", str(port), *tls]
-    environment = os.environ | {"MEDSEGLENS_KEY": KEY}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert "Serving https://127.0.0.1" in server.stdout.readline()
-            wait_until_it_answers(f"https://127.0.0.1:{port}", authority)
-            yield f"https://127.0.0.1:{port}", authority
-        finally:
-            server.terminate()
-
-
-def wait_until_it_answers(address: str, authority: str) -> None:
-    """On a busy machine its imports take longer than a client waits."""
-    from MedSegLensLib.worker.connection import Connection, Lost
-
-    connection = Connection(address, KEY, "the test", tls_ca=authority)
-    deadline = time.monotonic() + SERVER_SECONDS
-    while True:
-        try:
-            connection.hello()
-            break
-        except Lost:
-            assert time.monotonic() < deadline
-    connection.close()
+def served(tmp_path):
+    """`medseglens serve`, ready: its address and its certificate's authority."""
+    with serving(make_certificate(tmp_path)) as server:
+        yield server
 
 
 @pytest.fixture

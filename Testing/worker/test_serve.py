@@ -4,10 +4,8 @@ import http.server
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 from conftest import SECONDS, recipe_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from serving import KEY, ROOT, free_port, make_certificate, serve_command, serving
 
 from MedSegLensLib.errors import UsageError, WorkerError
 from MedSegLensLib.worker import connection
@@ -22,47 +21,16 @@ from MedSegLensLib.worker.client import WorkerClient
 from MedSegLensLib.worker.connection import full_address
 from MedSegLensLib.worker.protocol import CLIENT_HEADER, PROTOCOL, PROTOCOL_HEADER, Message, encode
 
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "a-key-for-tests-0123456789"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost"
-    command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-    try:
-        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not here to make a certificate")
-    return folder
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "MedSegLensLib.cli", "serve", *arguments]
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
 def served(certificate):
-    port = free_port()
-    tls = ["--tls-certificate", str(certificate / "cert.pem"), "--tls-key", str(certificate / "key.pem")]
-    server = subprocess.Popen(
-        command("--port", str(port), *tls),
-        cwd=ROOT,
-        env=os.environ | {"MEDSEGLENS_KEY": KEY},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert "Serving https://127.0.0.1" in server.stdout.readline()
-    yield f"https://127.0.0.1:{port}", str(certificate / "cert.pem")
-    server.terminate()
-    assert server.wait(20) is not None
+    with serving(certificate) as server:
+        yield server
 
 
 def run_serve(*arguments: str, key: str | None = KEY) -> tuple[int, str]:
@@ -70,7 +38,7 @@ def run_serve(*arguments: str, key: str | None = KEY) -> tuple[int, str]:
     if key:
         environment["MEDSEGLENS_KEY"] = key
     told = subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS
+        serve_command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS
     )
     return told.returncode, told.stderr
 
@@ -192,7 +160,7 @@ def test_a_client_that_falls_silent_loses_its_cases_and_can_come_back(certificat
     from MedSegLensLib.worker import client as module
 
     port = free_port()
-    arguments = command("--port", str(port), "--lease", "1")
+    arguments = serve_command("--port", str(port), "--lease", "1")
     server = subprocess.Popen(
         arguments, cwd=ROOT, env=os.environ | {"MEDSEGLENS_KEY": KEY}, stdout=subprocess.PIPE, text=True
     )
