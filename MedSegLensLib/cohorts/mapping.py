@@ -86,6 +86,8 @@ class Mapped:
     def __init__(self, work: CaseWork, cases: tuple, journal: Path | None, cluster: "Cluster | None", progress):
         self._work, self._cases, self._journal, self._cluster = work, cases, journal, cluster
         self._progress, self._begun = progress, False
+        self._missing: set[int] = set()
+        self._failed: dict[int, Failure] = {}
         self.failures: list[Failure] = []
         self.reused = 0
 
@@ -115,9 +117,10 @@ class Mapped:
         files = [journal.file(case) for case in self._cases] if journal else []
         pending = [i for i in range(len(self._cases)) if not (journal and journal.read(files[i]) is not None)]
         self.reused = len(self._cases) - len(pending)
-        missing, failed, held, given = set(pending), {}, {}, 0
+        missing, failed = self._missing, self._failed = set(pending), {}
+        held, given = {}, 0
         with closing(self._outcomes(pending)) as outcomes:
-            self._say(missing, failed)
+            self._say()
             for i, case in enumerate(self._cases):
                 while i in missing:
                     j, outcome = next(outcomes)
@@ -132,7 +135,7 @@ class Mapped:
                         journal.write(files[j], outcome)
                     else:
                         held[j] = outcome
-                    self._say(missing, failed)
+                    self._say()
                 if i in failed:
                     self.failures.append(failed.pop(i))
                     continue
@@ -152,8 +155,8 @@ class Mapped:
                 yield i, self._here(self._cases[i])
         elif pending:
             names = [self._cases[i].name for i in pending]
-            run = self._cluster.outcomes(partial(attempt, self._work), [self._cases[i] for i in pending], names)
-            with closing(run):
+            cases = [self._cases[i] for i in pending]
+            with closing(self._cluster.outcomes(partial(attempt, self._work), cases, names, self._say)) as run:
                 for at, outcome in run:
                     yield pending[at], outcome
 
@@ -165,9 +168,9 @@ class Mapped:
         except Exception as problem:
             return failure_of(case.name, problem)  # and not the exception, whose frames hold the case's volumes
 
-    def _say(self, missing: set[int], failed: dict) -> None:
-        total, lost = len(self._cases), len(self.failures) + len(failed)
-        done = total - len(missing)
+    def _say(self) -> None:
+        total, lost = len(self._cases), len(self.failures) + len(self._failed)
+        done = total - len(self._missing)
         words = f"cases, {done} of {total}" + (f" ({lost} failed)" if lost else "")
         self._progress(words, done / total if total else 1.0)
 
@@ -195,8 +198,10 @@ def attempt(work: CaseWork, case: "CohortCase") -> "Arrays | Failure | _Stop":
         arrays = work(case)
     except OF_THE_WORK as problem:
         return _Stop(type(problem).__name__, problem.subject, problem.cause, problem.remedy)
-    except (MemoryShortage, errors.Cancelled):
-        raise  # of memory another worker may have more
+    except errors.Cancelled:
+        raise
+    except MemoryShortage as problem:  # another worker may have more
+        raise MemoryError(str(problem)) from None
     except MedSegLensError as problem:
         return failure_of(case.name, problem)
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
