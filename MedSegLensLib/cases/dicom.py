@@ -78,6 +78,12 @@ def read_dicom_volumes(folder: Path) -> tuple[dict[str, tuple[sitk.Image, Path]]
     return volumes, notes
 
 
+def series_modalities(folder: Path) -> list[str]:
+    """The modality of each series below `folder` that names one, from headers alone; twice where two name it."""
+    found = [modality_of(s.description, s.agent) for s in _find_series(folder) if len(s.files) >= FEWEST_SLICES]
+    return [modality for modality in found if modality]
+
+
 def _find_series(folder: Path) -> list[Series]:
     """All image series below `folder`, by series number."""
     found: list[Series] = []

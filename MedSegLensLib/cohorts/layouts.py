@@ -1,39 +1,106 @@
-"""From a folder of cases to a cohort: which files are which, by their names alone."""
+"""From a folder or table of cases to a cohort: told by names and headers, no voxel is read.
 
+The one exception is BraTS-PEDs, whose label values changed between two years under the same names
+(`layout_folders.ASKED`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from MedSegLensLib.cases.case import MODALITIES
-from MedSegLensLib.cases.modality_words import modality_of_ending
-from MedSegLensLib.cases.volume import bare_name, is_volume_file
+from MedSegLensLib.cohorts import layout_bids, layout_folders, layout_ixi, table
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
-from MedSegLensLib.cohorts.subjects import subject_of
-from MedSegLensLib.errors import CaseError
+from MedSegLensLib.cohorts.found import UNSTATED, Found, Progress, several
+from MedSegLensLib.errors import CaseError, UsageError
+
+LAYOUTS = {
+    "folders": layout_folders.find,
+    "bids": layout_bids.find,
+    "ixi": layout_ixi.find,
+    "table": table.find,
+}
 
 
-def describe(path: Path, name: str | None = None, source: str = "", licence: str = "", progress=None) -> Cohort:
-    """The cohort of a folder whose subfolders are cases. Raises CaseError where there is none."""
+def describe(
+    path: Path,
+    name: str | None = None,
+    *,
+    source: str = "",
+    licence: str = "",
+    layout: str | None = None,
+    facts: Path | None = None,
+    label_values: Mapping[int, int] | None = None,
+    require: Sequence[str] = (),
+    healthy: bool = False,
+    progress: Progress | None = None,
+) -> Cohort:
+    """The cohort of a folder (`folders`, `bids`, `ixi`; told by what lies in it) or of a CSV (`table`).
+
+    name: by default the folder's or table's. source, licence: over those that the layout knows.
+    facts: a table with facts by case or subject (`table.facts_by_name`), over those that the layout found.
+    label_values: what the values of all label files mean (`CohortCase.label_values`).
+    require: modalities; cases that lack one are left out, and a note says so.
+    healthy: nobody in it has a tumour, so that cases without a label file have labels of background alone.
+
+    Raises CaseError where no case is found, UsageError for a layout that is not known.
+    """
     path = Path(path).resolve()
-    if not path.is_dir():
-        raise CaseError(path, "it is no folder of cases.", "Give the folder that holds the case folders.")
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    cases, notes = [], []
-    for i, folder in enumerate(folders):
-        if progress:
-            progress("describing the cases", i / len(folders))
-        volumes: dict[str, Path] = {}
-        for file in sorted(f for f in folder.iterdir() if is_volume_file(f) and not f.name.startswith(".")):
-            if key := modality_of_ending(bare_name(file)):
-                if key in volumes:
-                    raise CaseError(
-                        folder, f"{volumes[key].name} and {file.name} both claim to be {key}.", "Leave one."
-                    )
-                volumes[key] = file
-        labels = volumes.pop("seg", None)
-        ordered = {m: volumes[m] for m in MODALITIES if m in volumes}
-        if not ordered:
-            notes.append(f"{folder.name} was left out: none of its files names a modality.")
-            continue
-        cases.append(CohortCase(folder.name, subject_of(folder.name), folder, ordered, labels))
-    if not cases:
-        raise CaseError(path, "no folder in it holds a case.", "Give the folder that holds the case folders.")
-    return Cohort(name or path.name, source or f"Folder {path}", licence or "not stated", tuple(cases), tuple(notes))
+    if not path.exists():
+        raise CaseError(path, "there is no such folder or table.", "Check the path.")
+    layout = layout or _layout_of(path)
+    if layout not in LAYOUTS:
+        raise UsageError(layout, "is no layout.", f"Layouts are {', '.join(LAYOUTS)}.")
+    if (layout == "table") != path.is_file():
+        cause = "it is a folder, not a table." if path.is_dir() else "it is a file, not a folder."
+        raise CaseError(path, cause, "Give the folder that holds the case folders, or a CSV as a table.")
+    found = LAYOUTS[layout](path, progress)
+    if not found.cases:
+        why = f" {' '.join(found.notes[:3])}" if found.notes else ""
+        raise CaseError(path, f"no case was found in it.{why}", "Give the folder that holds the case folders.")
+    _require(found, require, path)
+    if facts:
+        _add_facts(found, facts)
+    if label_values:
+        found.cases = [replace(case, label_values=dict(label_values) if case.labels else None) for case in found.cases]
+    if healthy:
+        found.cases = [replace(case, healthy=case.labels is None) for case in found.cases]
+    if len(found.cases) == 1:
+        found.notes.append("There is one case only: what is measured on it may not be true of another.")
+    told = source or found.source or f"{'Table' if layout == 'table' else 'Folder'} {path}"
+    return Cohort(name or path.stem, told, licence or found.licence or UNSTATED, tuple(found.cases), tuple(found.notes))
+
+
+def _layout_of(path: Path) -> str:
+    if path.is_file():
+        return "table"
+    if layout_bids.looks_like_bids(path):
+        return "bids"
+    return "ixi" if layout_ixi.looks_like_ixi(path) else "folders"
+
+
+def _require(found: Found, modalities: Sequence[str], path: Path) -> None:
+    strange = [m for m in modalities if m not in MODALITIES]
+    if strange:
+        raise UsageError(strange[0], "is not a modality.", f"Modalities are {', '.join(MODALITIES)}.")
+    lacking = [case.name for case in found.cases if not set(modalities) <= set(case.modalities)]
+    if len(lacking) == len(found.cases):
+        raise CaseError(path, f"no case has all of {', '.join(modalities)}.", "Require fewer modalities.")
+    if lacking:
+        found.cases = [case for case in found.cases if case.name not in set(lacking)]
+        found.notes.append(f"Left out, since one of {', '.join(modalities)} is missing: {several(lacking)}.")
+
+
+def _add_facts(found: Found, file: Path) -> None:
+    facts = table.facts_by_name(file)
+
+    def told(case: CohortCase) -> dict:
+        return facts.get(case.subject, {}) | facts.get(case.name, {})
+
+    unknown = [case.name for case in found.cases if not told(case)]
+    if len(unknown) == len(found.cases):
+        cause = f"no row of it names a case or subject of the cohort, such as {unknown[0]}."
+        raise CaseError(file, cause, "Name cases in its first column as the cohort does.")
+    found.cases = [replace(case, facts={**case.facts, **told(case)}) for case in found.cases]
+    if unknown:
+        found.notes.append(f"{Path(file).name} tells nothing of {several(unknown)}.")
