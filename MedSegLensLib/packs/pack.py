@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from MedSegLensLib.cases.conform import InputSpec
     from MedSegLensLib.lenses.lens import Lens
+    from MedSegLensLib.packs.comparisons import PackComparison
 
 
 @dataclass
@@ -118,6 +119,12 @@ class LensPack:
         from MedSegLensLib.packs.catalogue import read_catalogue
 
         return read_catalogue(self.folder / CATALOGUE_FILE)
+
+    def comparisons(self) -> "list[PackComparison]":
+        """What comparisons that the pack was shipped with found of its latents."""
+        from MedSegLensLib.packs.comparisons import shipped_comparisons
+
+        return shipped_comparisons(self)
 
 
 def load_pack(path_or_name: Path | str) -> LensPack:

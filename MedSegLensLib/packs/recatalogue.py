@@ -1,7 +1,8 @@
-"""A copy of a pack with another catalogue: every other byte as it was, a hash of its own."""
+"""A copy of a pack with another catalogue, or another part: every other byte as it was, a hash of its own."""
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,16 +28,34 @@ def with_catalogue(pack: "LensPack", table: "pa.Table", folder: Path, replace_ex
     `replace_existing`. Whole or not at all. Raises OutputError where it cannot be written, or a pack is there already
     and may not be replaced; PackError for a catalogue that makes no sound pack.
     """
+
+    def change(new: Path) -> None:
+        write_catalogue(table, new / CATALOGUE_FILE)
+
+    return changed_copy(pack, folder, CATALOGUE_FILE.__eq__, change, "Correct the catalogue.", replace_existing)
+
+
+def changed_copy(
+    pack: "LensPack",
+    folder: Path,
+    leave_out: Callable[[str], bool],
+    change: Callable[[Path], None],
+    remedy: str,
+    replace_existing: bool = False,
+) -> PackInfo:
+    """Write a copy of `pack` to `folder` without the files that `leave_out` names by their path in the pack, with what
+    `change` writes into it; returns its info. Whole or not at all. Raises OutputError, and PackError with `remedy` for
+    what makes no sound pack."""
     with _new_folder(Path(folder), replace_existing) as temporary:
         for name in pack.info.files:
-            if name != CATALOGUE_FILE:
+            if not leave_out(name):
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(pack.folder / name, temporary / name)
-        write_catalogue(table, temporary / CATALOGUE_FILE)
+        change(temporary)
         info = replace(pack.info, files=_hashes(temporary))
         text = json.dumps(info.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (temporary / PACK_FILE).write_text(text, encoding="utf-8", newline="\n")
         for finding in verify(temporary):
             if finding.severity == "error":
-                raise PackError(f"{folder}: {finding.file}", finding.cause, "Correct the catalogue.")
+                raise PackError(f"{folder}: {finding.file}", finding.cause, remedy)
     return info

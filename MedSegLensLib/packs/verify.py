@@ -14,6 +14,8 @@ from zipfile import BadZipFile
 from MedSegLensLib.errors import PackError
 from MedSegLensLib.lenses.layout import weight_shapes
 from MedSegLensLib.packs.checked_json import parse_json, schema_problems
+from MedSegLensLib.packs.comparisons import MAX_FILES as MAX_COMPARISONS
+from MedSegLensLib.packs.comparisons import is_comparison, read_comparison
 from MedSegLensLib.packs.container import (
     MAX_FILE_BYTES,
     MAX_PACK_BYTES,
@@ -33,6 +35,7 @@ from MedSegLensLib.packs.info import (
     PackInfo,
     contradictions,
 )
+from MedSegLensLib.packs.notes import lens_hash
 from MedSegLensLib.packs.safetensors_header import read_header
 from MedSegLensLib.segmenters.foreign import TORCH
 
@@ -109,6 +112,7 @@ def inspect(container: FolderFiles | ZipFiles) -> Inspection:
         result.findings += _file(container, name, file)
     if result.info is not None:
         result.findings += _lens_sizes(container, result.info)
+        result.findings += _comparisons(container, result.info)
         if result.info.segmenter.architecture.startswith(TORCH):
             module = result.info.segmenter.architecture.split(":")[1]
             cause = f"its segmenter is made by the Python module {module}, which is not part of it."
@@ -311,3 +315,34 @@ def _lens_sizes(container: FolderFiles | ZipFiles, info: PackInfo) -> Iterator[F
             if not isinstance(cfg, dict) or cfg.get(name) != size:
                 cause = f"its {name} is not the {size} of pack.json at /lenses/{number}."
                 yield Finding("error", configuration, cause, REBUILD)
+
+
+def _comparisons(container: FolderFiles | ZipFiles, info: PackInfo) -> Iterator[Finding]:
+    """Comparisons that the pack is shipped with; files that cannot be read are left to `_file`."""
+    names = sorted(name for name in info.files if is_comparison(name))
+    if len(names) > MAX_COMPARISONS:
+        yield Finding("error", PACK_FILE, f"it lists {len(names)} comparisons, too many for a pack.", REBUILD)
+        return
+    latents = {lens_hash(info, lens.tap): (lens.tap, lens.d_sae) for lens in info.lenses}
+    for name in names:
+        member = container.members.get(name)
+        if member is None or member.unsafe or member.size > MAX_TEXT_BYTES or member.size != info.files[name].bytes:
+            continue
+        try:
+            with container.open(name) as stream:
+                comparison = read_comparison(name, stream.read(MAX_TEXT_BYTES), info.name)
+        except _UNREADABLE:
+            continue
+        except PackError as problem:
+            yield Finding("error", name, problem.cause, REBUILD)
+            continue
+        for finding in comparison.findings:
+            tap, count = latents.get(finding.lens, ("", 0))
+            if finding.lens not in latents:
+                cause = f"it is about a lens at {finding.tap} that this pack does not have (any more)."
+                yield Finding("error", name, cause, "Compare this very pack again.")
+                break
+            if finding.tap != tap or finding.latent >= count:
+                cause = f"it is about latent {finding.latent} at {finding.tap}, which the lens does not have."
+                yield Finding("error", name, cause, REBUILD)
+                break

@@ -1,0 +1,239 @@
+"""The page of a comparison: how much two packs, or two cohorts, share, what only one has, where it lies, what rests on
+it and how sure that is. Plain words first, tables after; no claim without its null beside it.
+
+One HTML file that holds its pictures, charts and styles and loads nothing; the table stands beside it as CSV and
+Parquet.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from MedSegLensLib.cases.writing import atomic_path
+from MedSegLensLib.diffing.comparison import CATEGORIES, CohortSide, Comparison, LatentFinding, Share
+from MedSegLensLib.errors import OutputError
+from MedSegLensLib.reports import figures
+from MedSegLensLib.reports.charts import Series
+from MedSegLensLib.reports.diff_figures import COLOURS, SIDE_SHAPES, Mark, intervals, stacked
+from MedSegLensLib.reports.diff_pictures import CASES, Gallery, Progress, gallery
+from MedSegLensLib.reports.diff_reliance import reliance
+from MedSegLensLib.reports.diff_words import (
+    cohort_words,
+    explained,
+    headline,
+    interval_words,
+    number,
+    percent,
+    share_sentence,
+    threshold_words,
+)
+
+if TYPE_CHECKING:
+    from MedSegLensLib.cohorts.cohort import Cohort
+    from MedSegLensLib.packs.pack import LensPack
+
+PAGE = "index.html"
+KINDS = {
+    "shared": ("shared", "#0072B2", False),
+    "partly shared": ("partly shared", "#56B4E9", False),
+    "backbone": ("backbone: alike in both", "#009E73", False),
+    "specific": ("specific, beyond the null", "#D55E00", False),
+    "not distinguishable from seed noise": ("not distinguishable from seed noise", "#6E6E6E", True),
+    "undecided": ("undecided: neither beyond its null", "#BDBDBD", False),
+    "too few cases": ("too few cases to say", "#F2F2F2", False),
+}
+"""Of categories: words, colour, whether striped. Neighbours differ in lightness or pattern, not in hue alone."""
+
+ROWS = 40
+"""Latents of each category in the page's table; the files have all."""
+
+
+def write_diff_page(
+    comparison: Comparison,
+    folder: Path,
+    packs: "Sequence[LensPack]" = (),
+    cohorts: "Sequence[Cohort]" = (),
+    progress: Progress | None = None,
+    cases: int = CASES,
+) -> list[Path]:
+    """Write index.html and, beside it, comparison.parquet, .csv and .json into `folder`, which is made; the paths.
+
+    packs: both (a, b), or the one whose latents two cohorts were compared by. cohorts: the one that packs were compared
+    on, or both (a, b). Without them, or with cases = 0, the page has no pictures. cases: opened of each cohort at most;
+    each takes as long as a case takes to segment, per pack. Raises OutputError; `progress` may raise Cancelled, and
+    then nothing was written.
+    """
+    folder = Path(folder)
+    pictures = gallery(comparison, packs, cohorts, progress, cases) if packs and cohorts and cases > 0 else None
+    page = render_diff_page(comparison, pictures)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        cause = f"the folder cannot be made ({problem.strerror})."
+        raise OutputError(folder, cause, "Choose another folder.") from problem
+    tables = comparison.save(folder)
+    with atomic_path(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return [folder / PAGE, *tables]
+
+
+def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) -> str:
+    """The page as HTML."""
+    loader = jinja2.PackageLoader("MedSegLensLib.reports", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "percent": percent}
+    total = [share for share in comparison.shares if share.tap is None and share.total]
+    return environment.get_template("diff.html.j2").render(
+        c=comparison,
+        models=comparison.kind == "models",
+        headline=headline(comparison),
+        says=comparison.summary.get("says", [])[1:],
+        warnings=_warnings(comparison),
+        cohorts=_cohorts(comparison),
+        cohort_words=cohort_words,
+        claims=[share_sentence(comparison, share) for share in total if _claimed(share)],
+        charts={
+            "parts": _parts(comparison),
+            "shares": _shares(comparison, total),
+        },
+        pictures=pictures,
+        heat=figures.HEAT,
+        reliance=reliance(comparison),
+        shares=[_share_row(comparison, share) for share in comparison.shares if share.n or share.category in _MAIN],
+        thresholds=[(threshold_words(name), value) for name, value in comparison.thresholds.items()],
+        explained=explained(comparison),
+        latents=_latents(comparison),
+        more=len(comparison.findings),
+        interval_words=interval_words,
+    )
+
+
+_MAIN = ("shared", "specific", "backbone")
+
+
+def _claimed(share: Share) -> bool:
+    """Whether a sentence is made of it: of what is there, and of "specific" also where it is none."""
+    if share.category in ("never fires", "too few cases"):
+        return False
+    return share.n > 0 or share.category == "specific"
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    told = []
+    for cohort in _cohorts(comparison):
+        if cohort.invented:
+            told.append(f"{cohort.name} holds phantoms: invented anatomy, not patients.")
+        if cohort.simulated:
+            told.append(f"{cohort.name} was simulated from real cases: no scanner made these images.")
+        if cohort.n_cases < 10:
+            cases = "one case" if cohort.n_cases == 1 else f"{cohort.n_cases} cases"
+            told.append(f"{cohort.name} has only {cases}: intervals are wide and say nothing of other patients.")
+    return [*told, *(note for note in comparison.notes if note not in told)]
+
+
+def _cohorts(comparison: Comparison) -> list[CohortSide]:
+    if comparison.kind == "models":
+        return [comparison.cohort] if comparison.cohort is not None else []
+    return [comparison.a, comparison.b]
+
+
+def _side_words(comparison: Comparison, side: str, tap: str | None = None) -> str:
+    if comparison.kind == "cohorts" and not comparison.findings_of("b"):
+        name = comparison.pack.name
+    else:
+        name = comparison.side_name(side)
+    return name if tap is None else f"{name}, {tap}"
+
+
+def _parts(comparison: Comparison):
+    rows = []
+    for side in "ab":
+        findings = comparison.findings_of(side)
+        for tap in dict.fromkeys(f.tap for f in findings):
+            here = [f.category for f in findings if f.tap == tap]
+            counts = [(kind, here.count(kind)) for kind in KINDS]
+            if sum(count for _, count in counts):
+                rows.append((_side_words(comparison, side, tap), counts))
+    return stacked(rows, KINDS, "What became of each latent that fires (numbers are latents)") if rows else None
+
+
+def _shares(comparison: Comparison, shares: Sequence[Share]):
+    rows = []
+    for category in CATEGORIES:
+        marks = [
+            Mark(share.side, 100 * share.share, _hundred(share.interval), _hundred(share.null), _words(share))
+            for share in shares
+            if share.category == category and share.category != "never fires" and (share.n or category in _MAIN)
+        ]
+        if marks:
+            rows.append((KINDS[category][0], marks))
+    if not rows:
+        return None
+    sides = [side for side in "ab" if comparison.findings_of(side)]
+    series = {side: Series(_side_words(comparison, side), COLOURS[side], SIDE_SHAPES[side]) for side in sides}
+    title = "Share of the latents that fire, over all layers"
+    return intervals(rows, series, 0, 100, title, "% of the latents that fire")
+
+
+def _words(share: Share) -> str:
+    words = f"{100 * share.share:.0f} %"
+    if share.interval is not None:
+        words += f" ({100 * share.interval[0]:.0f} to {100 * share.interval[1]:.0f})"
+    return words + ("; no null" if share.null is None else f"; null {100 * share.null:.0f} %")
+
+
+def _hundred(value):
+    if value is None:
+        return None
+    return 100 * value if not isinstance(value, tuple) else (100 * value[0], 100 * value[1])
+
+
+def _share_row(comparison: Comparison, share: Share) -> dict:
+    return {
+        "of": _side_words(comparison, share.side),
+        "tap": "all layers" if share.tap is None else share.tap,
+        "category": share.category,
+        "count": f"{share.n} of {share.total}",
+        "share": percent(None if math.isnan(share.share) else share.share),
+        "interval": interval_words(share.interval, percent=True),
+        "null": percent(share.null) if share.null is not None else "none",
+        "null_is": share.null_is,
+    }
+
+
+def _latents(comparison: Comparison) -> list[tuple[str, int, list[dict]]]:
+    """Of each category how many there are, and the strongest findings as rows."""
+    found = []
+    for category in CATEGORIES:
+        here = [f for f in comparison.findings if f.category == category]
+        if here and category != "never fires":
+            strongest = sorted(here, key=lambda f: -abs(f.measure or 0.0))[:ROWS]
+            found.append((category, len(here), [_latent_row(comparison, f) for f in strongest]))
+    return found
+
+
+def _latent_row(comparison: Comparison, finding: LatentFinding) -> dict:
+    partner = None
+    if finding.partner_tap is not None:
+        partner = f"{finding.partner_latent} at {finding.partner_tap}"
+    return {
+        "of": _side_words(comparison, finding.side),
+        "tap": finding.tap,
+        "latent": finding.latent,
+        "specific_to": finding.specific_to or "",
+        "partner": partner or "",
+        "measure": number(finding.measure, 2),
+        "interval": interval_words(finding.interval),
+        "null": number(finding.null, 2),
+        "p": "" if finding.p_adjusted is None else _p(finding.p_adjusted),
+        "evidence": finding.evidence,
+    }
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
