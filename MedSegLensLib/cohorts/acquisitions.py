@@ -1,7 +1,8 @@
 """Another acquisition of a case, simulated: the patient and the labels stay, the scanner changes.
 
 What is made here is no measurement of any scanner. It is named as simulated in the case's notes, with its kind,
-strength and seed, and the same three give the same voxels.
+strength and seed, and the same three give the same voxels. All volumes keep their grid, so that labels stay right as
+they are: as in BraTS, where coarse studies were interpolated to 1 mm. Outside the brain nothing changes.
 """
 
 import zlib
@@ -11,27 +12,95 @@ import numpy as np
 import SimpleITK as sitk
 
 from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES, Case
-from MedSegLensLib.cases.foreground import brain_mask
+from MedSegLensLib.cases.foreground import background_value, brain_mask, looks_unstripped
+from MedSegLensLib.cases.grid import voxel_ml
+from MedSegLensLib.cohorts import scanner_effects as effects
 from MedSegLensLib.errors import CaseError, UsageError
 
 SIMULATED = "Simulated"
 """How a note begins that says that a case is not as it was acquired."""
 
-
-def _noise(case: Case, strength: float, rng: np.random.Generator) -> tuple[dict, str]:
-    """Gaussian noise with a standard deviation of `strength` x 10 % of each modality's mean in the brain."""
-    brain = brain_mask(case.images)
-    images = {}
-    for modality, image in case.images.items():
-        array = sitk.GetArrayFromImage(image)
-        sigma = 0.1 * strength * float(array[brain].mean())
-        noisy = array + sigma * rng.standard_normal(array.shape, dtype=np.float32)
-        images[modality] = _as(image, np.where(brain, noisy, array))
-    return images, f"noise of {10 * strength:.3g} % of the mean brightness"
-
-
-KINDS = {"noise": _noise}
 MISSING = "missing-"
+STRONGEST = 3.0
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One modality on its way through a scanner.
+
+    array: float32 (Z, Y, X), 0 outside and above 0 inside the brain. inside: bool, where it was measured. mean: of the
+    brain. spacing: mm (Z, Y, X). slices: the array's axis that runs from foot to head. rng: of this case and modality.
+    scanner: the same for all cases of a cohort.
+    """
+
+    array: np.ndarray
+    inside: np.ndarray
+    mean: float
+    spacing: np.ndarray
+    slices: int
+    rng: np.random.Generator
+    scanner: np.random.Generator
+
+
+def low_field(volume: Volume, strength: float) -> np.ndarray:
+    wanted = np.full(3, 1 + 0.6 * strength)
+    wanted[volume.slices] = 5.0 * strength
+    sigma = 0.08 * strength * volume.mean
+    return effects.rician_in_coarse_voxels(volume.array, volume.spacing, wanted, sigma, volume.rng)
+
+
+def thick_slices(volume: Volume, strength: float) -> np.ndarray:
+    wanted = volume.spacing.copy()
+    wanted[volume.slices] = 5.0 * strength
+    return effects.coarser(volume.array, volume.spacing, wanted)
+
+
+def low_resolution(volume: Volume, strength: float) -> np.ndarray:
+    return effects.coarser(volume.array, volume.spacing, np.full(3, 1 + 1.5 * strength))
+
+
+def motion(volume: Volume, strength: float) -> np.ndarray:
+    movements = 3
+    degrees, mm = volume.rng.uniform(-4 * strength, 4 * strength, (2, movements, 3))
+    times = (np.arange(1, movements + 1) + volume.rng.uniform(-0.3, 0.3, movements)) / (movements + 1)
+    # Only the brain and some air around it go through the transform: a third of BraTS's grid.
+    box = _box(volume.inside, np.ceil(12 / volume.spacing).astype(int))
+    array = volume.array.copy()
+    array[box] = np.maximum(effects.moved(volume.array[box], volume.spacing, degrees, mm, times), 0)
+    return array
+
+
+def bias_field(volume: Volume, strength: float) -> np.ndarray:
+    box = _box(volume.inside, np.zeros(3, int))
+    terms = [volume.rng.uniform(-0.5, 0.5) * strength for _ in range(20)]  # of order 3
+    field = np.ones_like(volume.array)
+    field[box] = effects.bias_field(volume.array[box].shape, terms, 3)
+    return volume.array * field
+
+
+def other_contrast(volume: Volume, strength: float) -> np.ndarray:
+    side, far, edge = volume.scanner.choice([-1, 1]), volume.scanner.uniform(0.25, 0.5), volume.scanner.uniform(-0.6, 1)
+    array = effects.recontrasted(volume.array, volume.inside, float(np.exp(side * far * strength)))
+    return effects.sharpened(array, volume.spacing, float(np.clip(edge * strength, -1, 2)))
+
+
+def noise(volume: Volume, strength: float) -> np.ndarray:
+    return effects.rician(volume.array, 0.1 * strength * volume.mean, volume.rng)
+
+
+KINDS = {
+    "low-field": (
+        low_field,
+        "slices of {5:g} mm, {1+.6:g} mm in the plane, Rician noise of {8:g} % of the brain's mean",
+    ),
+    "thick-slices": (thick_slices, "slices of {5:g} mm, averaged over their thickness"),
+    "low-resolution": (low_resolution, "voxels of {1+1.5:g} mm along each axis"),
+    "motion": (motion, "3 movements of up to {4:g} degrees and {4:g} mm during the scan"),
+    "bias-field": (bias_field, "a field exp(p) with p a polynomial of order 3 and coefficients up to {.5:g}"),
+    "other-contrast": (other_contrast, "a curve x^g with ln g of {.25:g} to {.5:g} either way, and an edge filter"),
+    "noise": (noise, "Rician noise of {10:g} % of the brain's mean"),
+}
+"""What each does, and in words: '{5:g}' is 5 x strength, '{1+.6:g}' is 1 + 0.6 x strength."""
 
 
 @dataclass(frozen=True)
@@ -43,35 +112,94 @@ class Acquisition:
     seed: int = 0
 
     def __post_init__(self):
-        known = [*KINDS, *(MISSING + m for m in MODALITIES)]
-        if self.kind not in known:
-            raise UsageError(self.kind, "is no acquisition that can be simulated.", f"Use one of {', '.join(known)}.")
-        if not (np.isfinite(self.strength) and 0 < self.strength <= 3):
-            raise UsageError(f"strength {self.strength}", "is not between 0 and 3.", "1 is the documented strength.")
+        if self.kind not in kinds():
+            cause = "is no acquisition that can be simulated."
+            raise UsageError(self.kind, cause, f"Use one of {', '.join(kinds())}.")
+        if not (np.isfinite(self.strength) and 0 < self.strength <= STRONGEST):
+            cause = f"is not above 0 and up to {STRONGEST:g}."
+            raise UsageError(f"strength {self.strength}", cause, "1 is the documented strength.")
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed}", "is negative.", "Give 0 or more.")
 
     @property
     def missing(self) -> str | None:
         """The modality that is taken away, if one is."""
         return self.kind.removeprefix(MISSING) if self.kind.startswith(MISSING) else None
 
-    def apply(self, case: Case) -> Case:
-        """The case as acquired so: float32 volumes and labels on the grid that they had."""
+    @property
+    def in_words(self) -> str:
+        """What is done, with its numbers."""
         if self.missing:
-            images = {m: i for m, i in case.images.items() if m != self.missing}
+            return f"{self.missing} ({MODALITY_NAMES[self.missing]}) is left out"
+        return _filled(KINDS[self.kind][1], self.strength)
+
+    @property
+    def note(self) -> str:
+        return f"{SIMULATED}: {self.kind}, strength {self.strength:g}, seed {self.seed}: {self.in_words}."
+
+    def apply(self, case: Case) -> Case:
+        """The case as acquired so, on the grids that it had; labels are those of `case`.
+
+        Raises CaseError where no volume would be left, UsageError where TorchIO is needed and absent.
+        """
+        if self.missing:
+            images = {m: image for m, image in case.images.items() if m != self.missing}
             if not images:
                 raise CaseError(case.name, f"without {self.missing} it has no volume.", "Leave out another modality.")
-            words = f"{self.missing} ({MODALITY_NAMES[self.missing]}) was left out"
         else:
-            rng = np.random.default_rng([self.seed, zlib.crc32(case.name.encode())])  # each case its own noise
-            images, words = KINDS[self.kind](case, self.strength, rng)
-        note = f"{SIMULATED}: {self.kind}, strength {self.strength:g}, seed {self.seed}: {words}."
-        return replace(case, images=images, notes=(*case.notes, note))
+            images = {modality: self._acquired(case.name, modality, image) for modality, image in case.images.items()}
+        return replace(case, images=images, notes=(*case.notes, self.note))
 
     def to_json(self) -> dict:
         return dict(vars(self))
 
+    def _acquired(self, name: str, modality: str, image: sitk.Image) -> sitk.Image:
+        given = sitk.GetArrayFromImage(image)
+        background = background_value(given)
+        whole = looks_unstripped(given, voxel_ml(image))  # then air was measured too
+        inside = np.ones(given.shape, bool) if whole else given != background
+        floor = min(float(given[inside].min()), background)
+        array = np.where(inside, given - np.float32(floor), 0).astype(np.float32)
+        brain = brain_mask({modality: image}) if whole else inside
+        which = MODALITIES.index(modality)
+        volume = Volume(
+            array,
+            inside,
+            float(array[brain].mean()),
+            np.array(image.GetSpacing())[::-1],
+            2 - int(np.abs(np.array(image.GetDirection()).reshape(3, 3)[2]).argmax()),
+            # Each modality has its own generator, so that leaving one out does not change the others.
+            np.random.default_rng([self.seed, which, zlib.crc32(name.encode())]),
+            np.random.default_rng([self.seed, which]),
+        )
+        made = KINDS[self.kind][0](volume, self.strength)
+        # What was measured stays apart from what was not: 0 is read as background everywhere.
+        made = np.maximum(made, np.float32(1e-3 * volume.mean)) + np.float32(floor)
+        made = sitk.GetImageFromArray(np.where(inside, made, given).astype(np.float32))
+        made.CopyInformation(image)
+        return made
 
-def _as(image: sitk.Image, array: np.ndarray) -> sitk.Image:
-    made = sitk.GetImageFromArray(array.astype(np.float32))
-    made.CopyInformation(image)
-    return made
+
+def kinds() -> list[str]:
+    """Every kind that there is."""
+    return [*KINDS, *(MISSING + modality for modality in MODALITIES)]
+
+
+def _filled(words: str, strength: float) -> str:
+    """'{5:g}' becomes 5 x strength and '{1+.6:g}' 1 + .6 x strength."""
+    import re
+
+    def number(found: re.Match) -> str:
+        base, _, slope = found[1].rpartition("+")
+        return f"{float(base or 0) + float(slope) * strength:.3g}"
+
+    return re.sub(r"\{([\d.+]+):g\}", number, words)
+
+
+def _box(inside: np.ndarray, margin: np.ndarray) -> tuple[slice, ...]:
+    """The box around what was measured, wider by `margin` voxels."""
+    box = []
+    for axis, wider in enumerate(margin):
+        where = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(max(0, int(where[0]) - wider), min(inside.shape[axis], int(where[-1]) + 1 + wider)))
+    return tuple(box)

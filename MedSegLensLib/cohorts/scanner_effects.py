@@ -1,0 +1,121 @@
+"""What a scanner can do to a volume: coarser voxels, noise, motion, a bias field, another contrast.
+
+Arrays are float32 (Z, Y, X), not negative, 0 where nothing was measured. `spacing` is in mm, in the same order.
+Motion and the bias field are TorchIO's (Perez-Garcia et al., Comput Methods Programs Biomed 2021), with explicit
+parameters, so that no global random state is read.
+"""
+
+import numpy as np
+
+from MedSegLensLib.errors import UsageError
+
+
+def coarser(array: np.ndarray, spacing: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The array as voxels of `wanted` mm would have it, on its own grid.
+
+    Each coarse voxel averages over its whole width (a boxcar profile), and linear interpolation goes back. TorchIO's
+    Anisotropy takes the nearest slice without averaging, which aliases and is no slice profile. Axes that are coarser
+    already stay.
+    """
+    for axis, (fine, coarse) in enumerate(zip(spacing, wanted, strict=True)):
+        if coarse > 1.01 * fine:
+            there, back = _to_coarse(array.shape[axis], float(coarse / fine))
+            array = np.moveaxis(np.tensordot(back @ there, array, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _to_coarse(count: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices from `count` voxels to voxels `ratio` times as wide (mean over the width), and back (linear)."""
+    slabs = max(1, int(np.ceil(count / ratio)))
+    start = (count - slabs * ratio) / 2  # the slabs cover the grid from end to end, both ends alike
+    low = start + ratio * np.arange(slabs)[:, None]
+    voxel = np.arange(count)[None, :]
+    there = np.clip(np.minimum(voxel + 1, low + ratio) - np.maximum(voxel, low), 0, 1)
+    there /= there.sum(axis=1, keepdims=True)
+    place = np.clip((np.arange(count) + 0.5 - start) / ratio - 0.5, 0, slabs - 1)
+    first = np.minimum(place.astype(int), max(slabs - 2, 0))
+    back = np.zeros((count, slabs))
+    rows, share = np.arange(count), place - first
+    back[rows, first] = 1 - share
+    back[rows, np.minimum(first + 1, slabs - 1)] += share
+    return there.astype(np.float32), back.astype(np.float32)
+
+
+def rician(array: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise of magnitude images (Gudbjartsson and Patz, Magn Reson Med 1995): Gaussian of `sigma` in either channel."""
+    real = array + np.float32(sigma) * rng.standard_normal(array.shape, dtype=np.float32)
+    imaginary = np.float32(sigma) * rng.standard_normal(array.shape, dtype=np.float32)
+    return np.hypot(real, imaginary)
+
+
+def rician_in_coarse_voxels(
+    array: np.ndarray, spacing: np.ndarray, wanted: np.ndarray, sigma: float, rng: np.random.Generator
+) -> np.ndarray:
+    """`coarser`, with the noise of the coarse voxels: it is as coarse as they are, not as the grid."""
+    from scipy import ndimage
+
+    array = coarser(array, spacing, wanted)
+    shape = [max(2, int(np.ceil(n * s / max(w, s)))) for n, s, w in zip(array.shape, spacing, wanted, strict=True)]
+    channels = []
+    for _ in range(2):
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        zoom = [n / m for n, m in zip(array.shape, shape, strict=True)]
+        channels.append(ndimage.zoom(noise, zoom, order=1, grid_mode=True, mode="nearest"))
+    return np.hypot(array + np.float32(sigma) * channels[0], np.float32(sigma) * channels[1])
+
+
+def moved(array: np.ndarray, spacing: np.ndarray, degrees: np.ndarray, mm: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The head in another position from each of `times` (0 to 1 of the scan) on: k-space put together from these.
+
+    degrees, mm: (movements, 3). The slow axis is the array's first. By torchio.Motion (Shaw et al., MIDL 2019).
+    """
+    tio = torchio()
+    return _through(tio.Motion(degrees, mm, times, "linear"), array, spacing)
+
+
+def bias_field(shape: tuple[int, ...], coefficients: list[float], order: int) -> np.ndarray:
+    """exp of a polynomial over the grid, float32, as torchio.BiasField has it (Van Leemput et al., IEEE TMI 1999)."""
+    field = torchio().BiasField.generate_bias_field(np.empty((1, *_even(shape)), bool), order, coefficients)
+    return field[tuple(slice(n) for n in shape)]
+
+
+def recontrasted(array: np.ndarray, inside: np.ndarray, gamma: float) -> np.ndarray:
+    """Brightness through the curve x^gamma between 0 and the 99.5th percentile inside; linear beyond."""
+    top = float(np.percentile(array[inside][::7], 99.5)) or 1.0
+    share = array / np.float32(top)
+    return np.where(share < 1, share ** np.float32(gamma), 1 + gamma * (share - 1)).astype(np.float32) * np.float32(top)
+
+
+def sharpened(array: np.ndarray, spacing: np.ndarray, amount: float) -> np.ndarray:
+    """An unsharp mask of 1 mm, as vendors filter: amount above 0 sharpens, below 0 (to -1) smooths."""
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(array, 1.0 / spacing, truncate=3.0)
+    return np.maximum(array + np.float32(amount) * (array - smooth), 0)
+
+
+def torchio():
+    """The package. Raises UsageError where it is not installed."""
+    try:
+        import torchio as package
+    except ImportError:
+        cause = "motion and bias fields are simulated by TorchIO, which is not installed."
+        raise UsageError("torchio", cause, 'Install it: pip install "medseglens[cohort]".') from None
+    return package
+
+
+def _through(transform, array: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    import torch
+
+    # The grid's middle is put at 0: torchio.Motion turns about the origin, which in BraTS lies at a corner, where a
+    # degree would move the brain by 3 mm.
+    size = np.array(array.shape[::-1])
+    affine = np.diag([*spacing[::-1], 1.0])
+    affine[:3, 3] = -spacing[::-1] * (size - 1) / 2
+    image = torchio().ScalarImage(tensor=torch.from_numpy(np.ascontiguousarray(array.T))[None], affine=affine)
+    return np.ascontiguousarray(transform(image).data[0].numpy().T)
+
+
+def _even(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """torchio.BiasField makes one voxel too many along odd sides and fails (1.2.1)."""
+    return tuple(n + n % 2 for n in shape)
