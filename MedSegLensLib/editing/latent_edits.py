@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from MedSegLensLib.cases.boxes import Box, box_of
-from MedSegLensLib.editing.places import tokens_of, voxels_of
 from MedSegLensLib.editing.recipe import Edit
 from MedSegLensLib.segmenters.replay import Change
 
@@ -31,10 +30,7 @@ class LatentEdits:
         self.directions = self.lens.W_dec[self.latents]
         self._steps: list[tuple[int, Edit, np.ndarray]] = []  # (row, edit, tokens bool (samples, *grid))
         for edit in edits:
-            place = self.brain
-            if edit.where is not None:
-                inside = voxels_of(edit.where, session.conformed, session.labels)
-                place = place & tokens_of(inside, session.sampling, self.codes.grid[1:])
+            place = self.brain if edit.where is None else session.tokens_in(tap, edit.where)
             self._steps.append((self.latents.index(edit.latent), edit, place))
 
     def maps(self, samples: list[int] | None = None) -> dict[int, torch.Tensor]:

@@ -18,8 +18,8 @@ import torch
 from MedSegLensLib.cases.case import REGIONS, Case, region_mask
 from MedSegLensLib.cases.conform import conform
 from MedSegLensLib.editing.latent_edits import LatentEdits
-from MedSegLensLib.editing.places import brain_tokens
-from MedSegLensLib.editing.recipe import Recipe
+from MedSegLensLib.editing.places import brain_tokens, tokens_of, voxels_of
+from MedSegLensLib.editing.recipe import Recipe, Where
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.activation import activation_volume
 from MedSegLensLib.lenses.codes import Codes, CodesBuilder
@@ -28,6 +28,8 @@ from MedSegLensLib.segmenters.engine import Engine, choose_engine
 from MedSegLensLib.segmenters.hooked import HookedReplay
 from MedSegLensLib.segmenters.replay import Replay, Steering
 from MedSegLensLib.segmenters.sampling import Box, sampling_of, union, whole
+
+PLACES_KEPT = 16
 
 Progress = Callable[[str, float], None]
 Watch = Callable[[float, np.ndarray | None], None]
@@ -103,6 +105,7 @@ class Session:
         with self._timed("segment and encode"):
             logits = self.replay.record(self._volume, watch, progress)
         self.timings["segment"] = self.timings["segment and encode"] - self.timings.get("encode", 0.0)
+        self._places: dict[tuple[str, Where], np.ndarray] = {}
         self.codes: dict[str, Codes] = {tap: builder.finish() for tap, builder in builders.items()}
         self.labels = self.labels_of(logits, whole(shape))
 
@@ -161,6 +164,20 @@ class Session:
             known = ", ".join(self.pack.taps)
             raise UsageError(tap, f"the pack {self.pack.info.name} has no lens at this tap.", f"Its taps are: {known}.")
         return self.codes[tap]
+
+    def tokens_in(self, tap: str, where: Where) -> np.ndarray:
+        """The brain's tokens of a tap in a recipe's place, bool (samples, *grid), not to be changed.
+
+        The last few are kept: a repair's edits share one drawn mask, and finding its tokens takes 80 ms.
+        """
+        known = self._places.pop((tap, where), None)
+        if known is None:
+            inside = voxels_of(where, self.conformed, self.labels)
+            known = self.brain_tokens[tap] & tokens_of(inside, self.sampling, self.codes_at(tap).grid[1:])
+        self._places[tap, where] = known
+        while len(self._places) > PLACES_KEPT:
+            del self._places[next(iter(self._places))]
+        return known
 
     # -- edits ------------------------------------------------------------------------------------------------------
 
