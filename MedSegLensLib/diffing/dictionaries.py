@@ -1,96 +1,73 @@
-"""Several dictionaries of one tap read in one pass: a pack's lens, other seeds of it, and random latents.
+"""What is read of each case when cohorts are compared: a pack's lens, other seeds of it, and random latents.
 
-The nulls of a cohort comparison need the same cases read with other lenses. A pass through the segmenter is what costs,
-so all of them are joined to one lens with as many latents as they have together; each latent's code and influence is
-what it would be alone, since a threshold decides about each by itself.
+The nulls need the same cases read with other lenses. A pass through the segmenter is what costs, so they are stacked to
+one lens (`stacking.stacked`), and each latent's code and influence is what it would be alone.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from MedSegLensLib.errors import PackError, UsageError
-from MedSegLensLib.lenses.files import load_lens
+from MedSegLensLib.cases.case import Case
+from MedSegLensLib.diffing.seeds import SeedLens
+from MedSegLensLib.diffing.stacking import stacked
+from MedSegLensLib.editing.pack_at_work import PackAtWork
+from MedSegLensLib.editing.session import Session
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.lenses.nulls import random_rows
-from MedSegLensLib.packs.info import LENS_CONFIGURATION, LENS_WEIGHTS
-from MedSegLensLib.packs.pack import LensPack, load_pack
-from MedSegLensLib.segmenters.engine import Engine, choose_engine
-from MedSegLensLib.segmenters.sampling import trial_shape
-
-LENS, RANDOM = "lens", "random"
-_SEEDS = Path(__file__).resolve().parents[2] / "Resources" / "Seeds"
+from MedSegLensLib.packs.installed import list_packs
+from MedSegLensLib.packs.pack import LensPack
+from MedSegLensLib.segmenters.engine import Engine
 
 
 @dataclass(frozen=True)
 class TapDictionaries:
-    """What is read at one tap besides the pack's lens.
-
-    seeds: folders of the same lens trained with other seeds; seed_hashes: SHA-256 of each, by which results are known.
-    thresholds: of the random latents, one for each latent of the lens, in its order; empty for none.
-    """
+    """What is read at one tap: the pack's lens, `seeds` of it, and a random latent for each of `thresholds`, which are
+    one for each latent of the lens, in its order, or none."""
 
     tap: str
-    seeds: tuple[Path, ...] = ()
-    seed_hashes: tuple[str, ...] = ()
+    seeds: tuple[SeedLens, ...] = ()
     thresholds: tuple[float, ...] = ()
     random_seed: int = 0
 
-    @staticmethod
-    def of(tap: str, seeds: Sequence[Path] = (), thresholds: Sequence[float] = ()) -> "TapDictionaries":
-        seeds = tuple(Path(folder).resolve() for folder in seeds)
-        return TapDictionaries(tap, seeds, tuple(map(_files_hash, seeds)), tuple(map(float, thresholds)))
 
-
-@dataclass
-class Joint:
-    """lens: of all latents together; parts: name -> its run of latents. Names: "lens", the seeds' folders, "random"."""
+@dataclass(frozen=True)
+class Stacked:
+    """One lens of them all; own, seeds, random: their runs of latents."""
 
     lens: Lens
-    parts: dict[str, slice] = field(default_factory=dict)
+    own: slice
+    seeds: tuple[slice, ...]
+    random: slice | None
 
 
-def joint(lens: Lens, dictionaries: TapDictionaries) -> Joint:
-    """The lens with its dictionaries. Raises UsageError for a seed of another tap or kind of lens."""
-    parts = [(LENS, lens), *((str(folder), _seed_lens(folder, lens)) for folder in dictionaries.seeds)]
+def stack(own: Lens, dictionaries: TapDictionaries) -> Stacked:
+    """The lenses of one tap as one. Raises as `SeedLens.lens` does."""
+    lenses = [own, *(seed.lens() for seed in dictionaries.seeds)]
     if dictionaries.thresholds:
-        parts.append((RANDOM, random_latents(lens, dictionaries.thresholds, dictionaries.random_seed)))
-    if len(parts) == 1:
-        return Joint(lens, {LENS: slice(0, lens.d_sae)})
-    for name, part in parts:
-        if part.activation != "jumprelu":
-            cause = f"its latents depend on each other ({part.activation}), so that it cannot be read beside others."
-            raise UsageError(name if name != LENS else lens.tap, cause, "Compare cohorts without other seeds.")
-    ends = np.cumsum([0, *(part.d_sae for _, part in parts)]).tolist()
-    together = Lens(
-        lens.tap,
-        torch.cat([part.W_enc for _, part in parts], 1),
-        torch.cat([part.b_enc - part.b_dec @ part.W_enc for _, part in parts]),
-        torch.cat([part.W_dec for _, part in parts]),
-        torch.zeros_like(lens.b_dec),
-        torch.cat([part.threshold for _, part in parts]),
-        sum(part.k for _, part in parts),
-    )
-    runs = zip(parts, ends[:-1], ends[1:], strict=True)
-    return Joint(together, {name: slice(first, last) for (name, _), first, last in runs})
+        lenses.append(random_latents(own, dictionaries.thresholds, dictionaries.random_seed))
+    ends = np.cumsum([0, *(lens.d_sae for lens in lenses)]).tolist()
+    runs = [slice(first, last) for first, last in zip(ends[:-1], ends[1:], strict=True)]
+    together = stacked(lenses) if len(lenses) > 1 else own
+    n = 1 + len(dictionaries.seeds)
+    return Stacked(together, runs[0], tuple(runs[1:n]), runs[n] if len(runs) > n else None)
 
 
 def random_latents(lens: Lens, thresholds: Sequence[float], seed: int = 0) -> Lens:
-    """Latents that nobody trained: random unit directions, as the lens's are, read by themselves (tied encoder)."""
-    rows = random_rows(lens.d_sae, lens.d_in, seed).to(lens.W_dec)
-    threshold = torch.tensor(thresholds, dtype=torch.float32).to(lens.W_dec)
+    """Latents that nobody trained: random unit directions, as long as the lens's are, read by themselves."""
+    rows = random_rows(lens.d_sae, lens.d_in, seed)
+    threshold = torch.tensor(thresholds, dtype=torch.float32)
     return Lens(lens.tap, rows.T.contiguous(), torch.zeros_like(threshold), rows, lens.b_dec, threshold, lens.k)
 
 
 @torch.inference_mode()
-def thresholds_of_equal_rate(lens: Lens, tokens: torch.Tensor, seed: int = 0) -> np.ndarray:
+def thresholds_of_equal_rate(lens: Lens, tokens: torch.Tensor, seed: int = 0) -> tuple[float, ...]:
     """Thresholds at which random latent j fires on as many of the tokens (n, d_in) as latent j of the lens (one at
-    least): float32 (d_sae,), not negative."""
+    least); not negative. One threshold for all cases: a random latent may then differ between cohorts as it will."""
     fires = torch.zeros(lens.d_sae)
     for x in tokens.split(4096):
         fires += (lens.encode(x.float()) > 0).sum(0)
@@ -99,14 +76,7 @@ def thresholds_of_equal_rate(lens: Lens, tokens: torch.Tensor, seed: int = 0) ->
     for j, count in enumerate(fires.clamp(1, len(tokens) - 1).long().tolist()):
         values = (centred @ rows[j]).numpy()
         found[j] = np.partition(values, len(values) - count - 1)[len(values) - count - 1]
-    return np.maximum(found, 0)
-
-
-def seed_folders(pack: LensPack, tap: str) -> tuple[Path, ...]:
-    """Other seeds of a shipped pack's lens (Resources/Seeds/<pack>/<tap>/seed-<n>); none for another pack."""
-    folders = sorted((_SEEDS / pack.info.name / tap).glob("seed-*"))
-    lens = pack.lens(tap)
-    return tuple(f for f in folders if (f / LENS_CONFIGURATION).is_file() and load_lens(f).d_in == lens.d_in)
+    return tuple(np.maximum(found, 0).tolist())
 
 
 # -- in the process that reads the cases ----------------------------------------------------------------------------
@@ -114,45 +84,33 @@ def seed_folders(pack: LensPack, tap: str) -> tuple[Path, ...]:
 
 @dataclass
 class Opened:
-    """A pack as a work needs it: with the joint lenses of the wanted taps, and the engine it runs in."""
+    """A pack with the stacked lenses of the wanted taps, and the engine of the first case that was read with it."""
 
     pack: LensPack
-    joints: dict[str, Joint]
-    engine: Engine
+    stacks: dict[str, Stacked]
+    engine: Engine | None = None
+
+    def session(self, case: Case) -> Session:
+        """Raises as `Session` does."""
+        session = Session(case, self.pack, engine=self.engine)
+        self.engine = session.engine
+        return session
 
 
 @lru_cache(maxsize=2)
-def opened(folder: Path, hash: str, taps: tuple[TapDictionaries, ...]) -> Opened:
+def opened(pack: PackAtWork, taps: tuple[TapDictionaries, ...]) -> Opened:
     """The pack, opened once a process. Raises PackError for one that has changed since the work was given out."""
-    pack = load_pack(folder)
-    if pack.hash != hash:
-        cause = "it is not the pack that the comparison was started with."
-        raise PackError(folder, cause, "Let all machines have the same pack at this path, and start again.")
-    joints = {one.tap: joint(pack.lens(one.tap), one) for one in taps}
-    lenses = tuple(replace(pack.lens_info(tap), default=i == 0) for i, tap in enumerate(joints))
-    view = replace(pack, info=replace(pack.info, lenses=lenses), _lenses={t: j.lens for t, j in joints.items()})
-    network, spec = pack.network(), pack.input_spec()
-    engine, _ = choose_engine(network, (len(spec.modalities), *trial_shape(pack.info.segmenter, spec)))
-    return Opened(view, joints, engine)
+    own = pack.open()
+    stacks = {one.tap: stack(own.lens(one.tap), one) for one in taps}
+    lenses = tuple(replace(own.lens_info(tap), default=i == 0) for i, tap in enumerate(stacks))
+    # The hash is not that of what the view holds; no recipe is applied through it.
+    view = replace(own, info=replace(own.info, lenses=lenses), _lenses={tap: s.lens for tap, s in stacks.items()})
+    return Opened(view, stacks)
 
 
-def _seed_lens(folder: Path, lens: Lens) -> Lens:
-    other = load_lens(folder)
-    if other.d_in != lens.d_in:
-        cause = f"it reads {other.d_in} channels and the lens at {lens.tap} {lens.d_in}: not one tap."
-        raise UsageError(folder, cause, "Give lenses of the same tap.")
-    return other
-
-
-def _files_hash(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in _lens_files(folder):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _lens_files(folder: Path) -> Iterator[Path]:
-    for name in (LENS_CONFIGURATION, LENS_WEIGHTS):
-        if not (folder / name).is_file():
-            raise UsageError(folder, f"it is no folder of a lens ({name} is missing).", "Check --seed.")
-        yield folder / name
+def at_work(pack: LensPack) -> PackAtWork:
+    """A pack that is open, named so that it travels: by its name where it is installed under it, else by its folder."""
+    name = pack.info.name
+    installed = list_packs().get(name)
+    same = installed is not None and installed.resolve() == Path(pack.folder).resolve()
+    return PackAtWork.of(pack, name if same else pack.folder)

@@ -13,7 +13,8 @@ import numpy as np
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.mapping import Failure, key_of, map_cases
-from MedSegLensLib.diffing.dictionaries import TapDictionaries, opened
+from MedSegLensLib.diffing.dictionaries import TapDictionaries, at_work, opened
+from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.packs.pack import LensPack
 
 if TYPE_CHECKING:
@@ -35,29 +36,26 @@ class UsageWork:
     "dice" (3,; nan without labels, or where they have not the region), "region_ml" (3,) of the segmentation.
     """
 
-    pack: Path
-    pack_hash: str
+    pack: PackAtWork
     taps: tuple[TapDictionaries, ...]
     reliance: bool = True
 
     @staticmethod
     def of(pack: LensPack, taps: Sequence[TapDictionaries], reliance: bool = True) -> "UsageWork":
-        return UsageWork(Path(pack.folder).resolve(), pack.hash, tuple(taps), reliance)
+        return UsageWork(at_work(pack), tuple(taps), reliance)
 
     def key(self) -> str:
-        taps = [(one.tap, one.seed_hashes, one.thresholds, one.random_seed) for one in self.taps]
-        return key_of(self, VERSION, taps)
+        return key_of(self, VERSION)
 
     def __call__(self, case: CohortCase) -> dict[str, np.ndarray]:
         from MedSegLensLib.editing.influence import attribute_log_odds
-        from MedSegLensLib.editing.session import Session
         from MedSegLensLib.editing.splice import dice_by_region
 
-        at = opened(self.pack, self.pack_hash, self.taps)
-        session = Session(case.read(), at.pack, engine=at.engine)
+        at = opened(self.pack, self.taps)
+        session = at.session(case.read())
         found: dict[str, np.ndarray] = {}
         tokens, token_ml = [], []
-        for t, tap in enumerate(at.joints):
+        for t, tap in enumerate(at.stacks):
             codes, brain = session.codes[tap], session.brain_tokens[tap]
             sums = np.concatenate([[0.0], np.cumsum(codes.values, dtype=np.float64)])
             found[f"{t}.count"] = np.diff(codes.pointers)
