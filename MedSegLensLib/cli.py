@@ -49,6 +49,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Its `parse_args` raises UsageError for what it does not understand."""
     from MedSegLensLib.commands import (
+        adapt,
         atlas,
         catalogue,
         demo,
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
         recipe,
         train,
         evaluate,
+        adapt,
         pack,
         phantom,
         serve,
