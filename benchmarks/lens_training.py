@@ -31,12 +31,14 @@ import torch
 from common import machine, show, validation_cases
 
 from MedSegLensLib.editing.harvest import harvest
+from MedSegLensLib.lenses.beginning import geometric_median
 from MedSegLensLib.lenses.files import load_lens
 from MedSegLensLib.lenses.lens import Lens
+from MedSegLensLib.lenses.lens_config import LensConfig
 from MedSegLensLib.lenses.measures import explained_variance
 from MedSegLensLib.lenses.sampling import TokenBuffer
 from MedSegLensLib.lenses.token_store import TokenStore
-from MedSegLensLib.lenses.training import LensConfig, Training, geometric_median, train_lenses
+from MedSegLensLib.lenses.training import Training, train_lenses
 from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.segmenters.engine import best_device, choose_engine
 

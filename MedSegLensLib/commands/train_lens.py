@@ -76,7 +76,7 @@ class Order:
 def read_order(options, device: str) -> Order:
     """From the file and the flags, which go before it. Raises UsageError."""
     from MedSegLensLib.commands.train import read_config
-    from MedSegLensLib.lenses.training import LensConfig
+    from MedSegLensLib.lenses.lens_config import LensConfig
 
     values = read_config(options.config) if options.config else {}
     flags = (*AXES, "steps", "batch", "lr", "init", "tokens", "held_out")
@@ -159,15 +159,39 @@ def case_folders(folder: Path, names: list[str], left_out: tuple[str, ...]) -> d
     return found or {folder.resolve().name: folder}
 
 
+def without_unseen(cases: dict[str, Path], named: bool, segmenter: "Segmenter") -> tuple[dict[str, Path], list[str]]:
+    """The cases that a lens may be trained on, and what has to be said of it.
+
+    A pack names its held-out cases: none of them is taken, and one that was asked for is refused. A folder of `train
+    segmenter` names only what it was trained on: the other cases are left out where the order names none, since they
+    are what can be measured on later. named: whether the configuration names its cases. Raises UsageError.
+    """
+    forbidden = [name for name in cases if name in segmenter.held_out]
+    if forbidden:
+        cause = "the pack holds it out, so a lens for this pack is not trained on it."
+        raise UsageError(forbidden[0], cause, "Leave it out, or give another case.")
+    unseen = [name for name in cases if segmenter.trained_on and name not in segmenter.trained_on]
+    if not unseen:
+        return cases, []
+    listed = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+    if named or len(unseen) == len(cases):
+        said = f"Not unseen any more: the segmenter was not trained on {listed}, and the lens is. "
+        return cases, [f"{said}A pack that holds one of them out will refuse this lens."]
+    said = f"Left out, since the segmenter was not trained on them: {listed}. "
+    said += "They can be measured on; name them as `cases` in a configuration to train on them."
+    return {name: path for name, path in cases.items() if name not in unseen}, [said]
+
+
 def run_lens(options) -> Result:
     import shutil
 
     from MedSegLensLib.cases.writing import check_folder
     from MedSegLensLib.lenses.by_sae_lens import check_sae_lens, train_by_sae_lens
-    from MedSegLensLib.lenses.checkpoint import CHECKPOINT_NAME
+    from MedSegLensLib.lenses.checkpoint import CHECKPOINT_NAME, LossIsNoNumber, forget_failure
     from MedSegLensLib.lenses.files import save_lens
+    from MedSegLensLib.lenses.lens_config import KINDS
     from MedSegLensLib.lenses.ranks import device_of, ranks_of_environment
-    from MedSegLensLib.lenses.training import KINDS, Training, train_lenses
+    from MedSegLensLib.lenses.training import Training, train_lenses
     from MedSegLensLib.reports.training_page import write_training_page
     from MedSegLensLib.segmenters.engine import best_device, check_device
 
@@ -187,8 +211,9 @@ def run_lens(options) -> Result:
     if stopped and not options.resume:
         remedy = "Add --resume to go on with it, or remove the file to start anew."
         raise UsageError(stopped, "a training that was stopped is there.", remedy)
-    segmenter = _Segmenter.of(options)
+    segmenter = Segmenter.of(options)
     cases = case_folders(options.cases, order.cases, segmenter.held_out)
+    cases, notes = without_unseen(cases, bool(order.cases), segmenter)
     store_folder = options.store or options.out / ".harvested"
     ranks = ranks_of_environment(device)
     with progress_bar(options.json or not ranks.first) as progress:
@@ -203,8 +228,10 @@ def run_lens(options) -> Result:
         taps = list(dict.fromkeys(lens.tap for lens in order.lenses))
         memory = max(64, 1024 // len(taps))
         sources = {tap: store.tokens(tap, held_out=order.held_out, memory_mb=memory) for tap in taps}
-        for folder in folders:
+        for folder, checkpoint in zip(folders, checkpoints, strict=True):
             output_folder(folder)
+            if not options.resume:
+                forget_failure(checkpoint)
         trainings = {
             i: Training(sources[config.tap], config, checkpoints[i], ranks)
             for i, config in enumerate(order.lenses)
@@ -217,33 +244,53 @@ def run_lens(options) -> Result:
         lenses = dict(zip(trainings, trained, strict=True))
         if not ranks.first:
             return Result({"rank": ranks.rank})
-        done = []
+        done, failed = [], []
         for i, (config, folder) in enumerate(zip(order.lenses, folders, strict=True)):
             source = sources[config.tap]
-            lens = lenses.pop(i) if i in lenses else train_by_sae_lens(source, config, progress)
-            if order.finetune["steps"]:
-                lens = _finetuned(lens, source, order, config.seed, cases, segmenter, network, engine, progress)
+            name = config.tap if len(folders) == 1 else str(folder.relative_to(options.out))
+            try:
+                if i not in trainings:
+                    every = options.checkpoint_every
+                    lens = train_by_sae_lens(source, config, progress, checkpoints[i], options.resume, every)
+                elif trainings[i].failed:
+                    raise trainings[i].failed
+                else:
+                    lens = lenses.pop(i)
+                if order.finetune["steps"]:
+                    lens = _finetuned(lens, source, order, config.seed, cases, segmenter, network, engine, progress)
+            except LossIsNoNumber as problem:
+                if len(folders) == 1:
+                    raise
+                failed.append((name, folder, problem))
+                continue
             lens.metadata |= {"cases": list(cases), "held_out_tokens": source.held_out_said}
             save_lens(lens, folder, options.dtype)
-            name = lens.tap if len(folders) == 1 else str(folder.relative_to(options.out))
+            forget_failure(checkpoints[i])
             write_training_page([(name, lens.metadata)], folder / "training.html")
             done.append((name, folder, lens))
+        if not done:
+            subject = f"all {len(failed)} lenses"
+            raise LossIsNoNumber(subject, f"none could be trained; {failed[0][2]}", "Train them with a lower lr.")
     if len(done) > 1:
         write_training_page([(name, lens.metadata) for name, _, lens in done], options.out / "training.html")
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     if not options.store:
         shutil.rmtree(store_folder, ignore_errors=True)
-    text = [f"Measured on {done[0][2].metadata['held_out_tokens']}."]
+    text = list(notes)
+    text += [f"Stopped, not written: {name}: {problem}" for name, _, problem in failed]
+    text += [f"Measured on {done[0][2].metadata['held_out_tokens']}."]
     for name, folder, lens in done:
         text += [f"Lens at {name}: {json.dumps(lens.metadata['held_out'])}", f"Written: {folder}"]
-    if len(done) == 1:
+    said = {"folder": str(options.out), "notes": notes}
+    if len(folders) == 1:
         lens = done[0][2]
-        return Result({"folder": str(options.out), "tap": lens.tap, "held_out": lens.metadata["held_out"]}, text)
+        return Result(said | {"tap": lens.tap, "held_out": lens.metadata["held_out"]}, text)
     entries = [
         {"folder": str(folder), "held_out": lens.metadata["held_out"], **_axes(lens)} for _, folder, lens in done
     ]
-    return Result({"folder": str(options.out), "lenses": entries}, text)
+    accounts = [{"folder": str(folder), "cause": p.cause, "remedy": p.remedy} for _, folder, p in failed]
+    return Result(said | {"lenses": entries, "failed": accounts}, text)
 
 
 def _axes(lens) -> dict:
@@ -251,26 +298,27 @@ def _axes(lens) -> dict:
 
 
 @dataclass(frozen=True)
-class _Segmenter:
+class Segmenter:
     """What tokens are harvested from, out of a training folder or a pack."""
 
     network: object
     config: object
     spec: object
     held_out: tuple[str, ...]  # cases that must not be trained on
+    trained_on: tuple[str, ...]  # those of the segmenter; none where it is not known
 
     @staticmethod
-    def of(options) -> "_Segmenter":
+    def of(options) -> "Segmenter":
         if options.pack:
             from MedSegLensLib.packs.pack import load_pack
 
             pack = load_pack(options.pack)
             held_out = tuple(pack.info.trained_on.held_out)
-            return _Segmenter(pack.network(), pack.info.segmenter, pack.input_spec(), held_out)
+            return Segmenter(pack.network(), pack.info.segmenter, pack.input_spec(), held_out, ())
         from MedSegLensLib.commands.train import trained_segmenter
 
-        network, config, spec, _ = trained_segmenter(options.segmenter)
-        return _Segmenter(network, config, spec, ())
+        network, config, spec, record = trained_segmenter(options.segmenter)
+        return Segmenter(network, config, spec, (), tuple(record.get("cases") or ()))
 
     def prepare(self, device: str):
         from MedSegLensLib.segmenters.engine import choose_engine
@@ -290,7 +338,7 @@ class _Segmenter:
         return digest.hexdigest()[:16]
 
 
-def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: _Segmenter, network, engine, ranks, progress):
+def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: Segmenter, network, engine, ranks, progress):
     """The store with every case in it; those that are there already are not harvested again."""
     import math
 
@@ -325,7 +373,7 @@ def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: _Segment
     return store
 
 
-def _finetuned(lens, source, order: Order, seed: int, cases, segmenter: _Segmenter, network, engine, progress):
+def _finetuned(lens, source, order: Order, seed: int, cases, segmenter: Segmenter, network, engine, progress):
     from MedSegLensLib.cases.reading import read_case
     from MedSegLensLib.editing.finetuning import finetune
     from MedSegLensLib.lenses.training import calibrate

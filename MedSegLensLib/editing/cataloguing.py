@@ -19,6 +19,7 @@ from MedSegLensLib.editing.session import Session
 from MedSegLensLib.editing.strongest_places import strongest_places
 from MedSegLensLib.editing.token_facts import CaseFacts, TokenFacts
 from MedSegLensLib.errors import CaseError
+from MedSegLensLib.lenses.stable import STABLE
 from MedSegLensLib.packs import naming
 from MedSegLensLib.packs.catalogue import catalogue_table
 from MedSegLensLib.packs.pack import LensPack
@@ -207,7 +208,7 @@ class Cataloguing:
                 tap,
                 len(names),
                 int(np.count_nonzero(evidence.count)),
-                None if stability is None else int(np.count_nonzero(stability >= naming.LEAST_STABILITY)),
+                None if stability is None else int(np.count_nonzero(stability >= STABLE)),
                 len(named),
                 int(tested.sum()),
             )

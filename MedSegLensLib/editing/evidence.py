@@ -17,22 +17,27 @@ from MedSegLensLib.editing.siblings import Pairs
 from MedSegLensLib.editing.tissues import CSF, GREY, WHITE
 from MedSegLensLib.editing.token_facts import (
     AIR,
+    BORDERS,
     BRAIN_EDGE,
     ED,
     ET,
-    ET_BORDER,
     MIDLINE,
     N_LAYERS,
     NCR,
     UNLABELLED,
-    WT_BORDER,
     TokenFacts,
 )
 from MedSegLensLib.lenses.codes import Codes
 from MedSegLensLib.packs.naming import MODALITIES, N_CLASSES
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
-N_PARTS, N_BANDS, UNLABELLED_BANDS, HISTOGRAM_BINS = 6, 32, 16, 20
+N_PARTS, HISTOGRAM_BINS = 6, 20
+BANDS = {f"{region.lower()}_border": bit for region, bit in BORDERS.items()}
+BANDS |= {"brain_edge": BRAIN_EDGE, "midline": MIDLINE}
+_BITS = np.array(list(BANDS.values()))
+_IN_BAND = (np.arange(_BITS.max() * 2)[:, None] & _BITS > 0).astype(np.float32)
+"""Which bands a token with these bits lies in, (64, 6)."""
+
 PARTS = {"ncr": NCR, "ed": ED, "et": ET}
 SHARES = ("share_air", "share_brain", "share_ncr", "share_ed", "share_et")
 LATENTS_AT_A_TIME = 128
@@ -46,8 +51,8 @@ class Evidence:
     """Sums over cases, for the `m` latents of one lens. Counts are of brain tokens.
 
     parts: int64 (6,), tokens of each part (`token_facts.AIR` .. `UNLABELLED`); part_counts: int32 (m, 64, 6), those on
-        which a latent fires, by bin of its code. bands, band_counts: the same by the bits of `TokenFacts.bands` (the
-        fifth bit: no expert labels).
+        which a latent fires, by bin of its code. bands, band_counts: the same by band, in the order of `BANDS`; a
+        token may lie in several, and in borders only where there are expert labels.
     classes: int64 (N_CLASSES,) tokens; energy: float32 (m, N_CLASSES) sums of squared codes; case_energy,
         case_energy_squares: (m,), sum over cases of a case's energy and of its square.
     weighted: float64 (m, columns), sums of the code times the columns of `_columns`; squares: (m,).
@@ -69,7 +74,7 @@ class Evidence:
     def __post_init__(self):
         m = len(self.bins.base)
         self.parts, self.part_counts = np.zeros(N_PARTS, np.int64), np.zeros((m, N_BINS, N_PARTS), np.int32)
-        self.bands, self.band_counts = np.zeros(N_BANDS, np.int64), np.zeros((m, N_BINS, N_BANDS), np.int32)
+        self.bands, self.band_counts = np.zeros(len(BANDS), np.int64), np.zeros((m, N_BINS, len(BANDS)), np.int32)
         self.classes, self.energy = np.zeros(N_CLASSES, np.int64), np.zeros((m, N_CLASSES), np.float32)
         self.case_energy, self.case_energy_squares = np.zeros(m), np.zeros(m)
         self.weighted, self.squares = np.zeros((m, N_COLUMNS)), np.zeros(m)
@@ -90,8 +95,8 @@ class Evidence:
         m, brain = self.n_latents, facts.brain
         self.cases += 1
         self.parts += np.bincount(facts.part[brain], minlength=N_PARTS)
-        bands = facts.bands.astype(np.int64) + (UNLABELLED_BANDS if not facts.labelled else 0)
-        self.bands += np.bincount(bands[brain], minlength=N_BANDS)
+        bands, n_bits = facts.bands.astype(np.int64), len(_IN_BAND)
+        self.bands += (np.bincount(bands[brain], minlength=n_bits) @ _IN_BAND).astype(np.int64)
         known = facts.classes >= 0
         self.classes += np.bincount(facts.classes[brain & known], minlength=N_CLASSES)
         part = facts.part.astype(np.int64)
@@ -102,9 +107,11 @@ class Evidence:
             tokens, values = codes.tokens[span], codes.values[span]
             latents = np.repeat(np.arange(first, last), np.diff(codes.pointers[first : last + 1]))
             cell = (latents - first) * N_BINS + self.bins.index(latents, values)
-            for counts, of_token, n in ((self.part_counts, part, N_PARTS), (self.band_counts, bands, N_BANDS)):
-                found = np.bincount(cell * n + of_token[tokens], minlength=(last - first) * N_BINS * n)
-                counts[first:last] += found.reshape(last - first, N_BINS, n).astype(np.int32)
+            found = np.bincount(cell * N_PARTS + part[tokens], minlength=(last - first) * N_BINS * N_PARTS)
+            self.part_counts[first:last] += found.reshape(last - first, N_BINS, N_PARTS).astype(np.int32)
+            found = np.bincount(cell * n_bits + bands[tokens], minlength=(last - first) * N_BINS * n_bits)
+            found = found.reshape(last - first, N_BINS, n_bits) @ _IN_BAND
+            self.band_counts[first:last] += found.astype(np.int32)
             of = classes[tokens]
             there = of >= 0
             squared = values[there].astype(np.float64) ** 2
@@ -188,20 +195,15 @@ class Evidence:
         return found
 
     def auroc_of_bands(self) -> dict[str, np.ndarray]:
-        """AUROC of each latent with each band, (m,); nan where no token lies in it."""
+        """AUROC and IoU of each latent with each band: auroc_wt_border .. iou_midline, (m,); nan where no token lies in
+        it. Against all tokens, and for the borders of regions against those of labelled cases."""
         found = {}
-        every = np.arange(N_BANDS)
-        for name, bit in (
-            ("auroc_wt_border", WT_BORDER),
-            ("auroc_et_border", ET_BORDER),
-            ("auroc_brain_edge", BRAIN_EDGE),
-            ("auroc_midline", MIDLINE),
-        ):
-            asked = every < UNLABELLED_BANDS if bit in (WT_BORDER, ET_BORDER) else every >= 0
-            inside = asked & (every & bit > 0)
-            positive = self.band_counts[:, :, inside].sum(2, dtype=np.int64)
-            negative = self.band_counts[:, :, asked & ~inside].sum(2, dtype=np.int64)
-            found[name] = auroc(positive, negative, self.bands[inside].sum(), self.bands[asked & ~inside].sum())
+        for i, (name, bit) in enumerate(BANDS.items()):
+            parts = slice(AIR, UNLABELLED) if bit in BORDERS.values() else slice(AIR, N_PARTS)
+            total, n = self.part_counts[:, :, parts].sum(2, dtype=np.int64), int(self.parts[parts].sum())
+            positive, n_positive = self.band_counts[:, :, i].astype(np.int64), int(self.bands[i])
+            found[f"auroc_{name}"] = auroc(positive, total - positive, n_positive, n - n_positive)
+            found[f"iou_{name}"] = best_iou(positive, total - positive, n_positive)
         return found
 
     def laterality(self) -> np.ndarray:

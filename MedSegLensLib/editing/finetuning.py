@@ -5,6 +5,7 @@ decides by. A few hundred steps on the divergence of the spliced network from th
 "Revisiting end-to-end sparse autoencoder training: a short finetune is all you need", arXiv 2503.17272).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from MedSegLensLib.cases.case import Case
 from MedSegLensLib.cases.conform import InputSpec, conform
 from MedSegLensLib.editing.places import brain_tokens
+from MedSegLensLib.lenses.checkpoint import LossIsNoNumber
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.segmenters.architectures import SegmenterConfig
 from MedSegLensLib.segmenters.engine import Engine
@@ -44,7 +46,8 @@ def finetune(
     paper. Decoder rows keep unit norm, and latents that do not fire on a token get no gradient from it. The threshold
     is left as it is: set it anew (`training.calibrate`) afterwards.
 
-    network: as `engine.prepare` gives it; cases are kept in memory, conformed. Whatever `progress` raises passes.
+    network: as `engine.prepare` gives it; cases are kept in memory, conformed. Raises LossIsNoNumber where the loss is
+    none any more; whatever `progress` raises passes.
     """
     rng = np.random.default_rng(seed)
     lens = lens.to(engine.device)
@@ -81,6 +84,8 @@ def finetune(
         divergence = F.kl_div(spliced.log_softmax(0), plain.log_softmax(0), reduction="none", log_target=True).sum(0)
         kl, mse = divergence[inside].mean(), errors[0]
         loss = kl + mse * (kl.detach() / mse.detach().clamp_min(1e-12))
+        if not math.isfinite(float(loss.detach())):
+            raise LossIsNoNumber.at(lens.tap, step, lr, "while it was fitted to the segmentation")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         with torch.no_grad():
@@ -90,6 +95,8 @@ def finetune(
             rows /= rows.norm(dim=1, keepdim=True).clamp_min(1e-8)
         if progress:
             progress(f"fitting the lens to the segmentation, divergence {float(kl.detach()):.4f}", (step + 1) / steps)
+    if not all(torch.isfinite(w).all() for w in weights):
+        raise LossIsNoNumber.at(lens.tap, steps, lr, "while it was fitted to the segmentation")
     done = {name: w.detach() for name, w in zip(names, weights, strict=True)}
     return replace(lens, **done, metadata=dict(lens.metadata))
 

@@ -27,7 +27,9 @@ VESSEL_SHARE = 0.25
 BRIGHT = 1.0
 N_LAYERS = 10
 AIR, BRAIN, NCR, ED, ET, UNLABELLED = range(6)
-WT_BORDER, ET_BORDER, BRAIN_EDGE, MIDLINE = 1, 2, 4, 8
+WT_BORDER, ET_BORDER, BRAIN_EDGE, MIDLINE, NCR_BORDER, ED_BORDER = 1, 2, 4, 8, 16, 32
+BORDERS = {"WT": WT_BORDER, "ET": ET_BORDER, "NCR": NCR_BORDER, "ED": ED_BORDER}
+"""Bands along the borders of regions: known where there are expert labels."""
 TOKENS_AT_A_TIME = 1 << 22
 
 
@@ -36,7 +38,8 @@ class TokenFacts:
     """Of all tokens of one tap on one case, in token order; only brain tokens (see `places.brain_tokens`) count.
 
     brain: bool (n,). part: int8 (n,), AIR .. ET by expert label (a token counts for what most of its voxels are), all
-        UNLABELLED without one. bands: uint8 (n,), bits WT_BORDER, ET_BORDER, BRAIN_EDGE, MIDLINE.
+        UNLABELLED without one. bands: uint8 (n,), bits BRAIN_EDGE, MIDLINE and
+        those of BORDERS.
     tissue: int8 (n,), of brain outside the tumour (see `tissues`). side: float32 (n,), -1 left, 1 right of the patient.
     layer: int8 (n,), 0 lowest .. 9 highest tenth of the brain. intensity: float32 (n, 4), z-scores in the order of
         MODALITIES less the mean of the brain without tumour. present: which of them the case has.
@@ -92,7 +95,7 @@ class CaseFacts:
         self.height = (np.broadcast_to(up, brain.shape) - low) / max(high - low, 1e-6)
         self.distance = {}
         if expert is not None:
-            regions = {"WT": expert > 0, "ET": expert == 3, "NCR": expert == 1}
+            regions = {"WT": expert > 0, "ET": expert == 3, "NCR": expert == 1, "ED": expert == 2}
             self.distance = {name: signed_distance(mask, spacing) for name, mask in regions.items()}
 
     def at(self, sampling: Sampling, grid: tuple[int, ...], brain_tokens: np.ndarray) -> TokenFacts:
@@ -126,7 +129,7 @@ class CaseFacts:
             rest = np.maximum(inside - sum(shares), 0.0)
             part = np.argmax([1 - inside, rest, *shares], axis=0).astype(np.int8)
             near = {name: pool(distance) for name, distance in self.distance.items()}
-            bands = bands + WT_BORDER * (np.abs(near["WT"]) <= BAND_MM) + ET_BORDER * (np.abs(near["ET"]) <= BAND_MM)
+            bands = bands + sum(bit * (np.abs(near[region]) <= BAND_MM) for region, bit in BORDERS.items())
         tissue = np.full(n, NONE, np.int8)
         if self.tissue is not None:
             of_tissue = [pool(self.tissue == value) for value in (CSF, GREY, WHITE, VESSEL)]

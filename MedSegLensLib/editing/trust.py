@@ -7,7 +7,7 @@ facts["splice"]["share_recovered"], facts["verdict"]["word"]
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,12 +33,12 @@ from MedSegLensLib.lenses.nulls import (
 )
 from MedSegLensLib.lenses.sampling import DEFAULT_SHARES, STRATA
 from MedSegLensLib.lenses.stability import (
-    STABLE,
     activation_stability,
     decoder_stability,
     stable_share,
     substitution,
 )
+from MedSegLensLib.lenses.stable import STABLE
 from MedSegLensLib.packs.info import LensInfo
 from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.segmenters.engine import choose_engine
@@ -167,7 +167,13 @@ def examine(
         "probes": None,
         "training": {"log": lens.metadata.get("log") or []},
         "null_steps": effort.null_steps,
+        "effort": asdict(effort),
     }
+    if not effort.null_steps:
+        facts["notes"].append(
+            "No lens with a frozen random decoder was trained as a null: the explained variance stands beside a random "
+            "encoder only, and is not called good."
+        )
     if others:
         say("matching the seeds", 0.0)
         facts["stability"] = stability(lens, others, everything, mixture, natural, on_lesion)
@@ -179,6 +185,16 @@ def examine(
         facts["probes"] = probes(lens, fit, score, nulls["random_encoder"], effort, say)
     facts |= on_whole_cases(pack, tap, cohort.score, engine, nulls["random_encoder"], others, effort, say)
     fired = facts.pop("fired")
+    edits = facts["selectivity"] or {"edits": []}
+    facts["cases"] |= {
+        "spliced": list(facts["splice"]["cases"]),
+        "edited": list(dict.fromkeys(e["case"] for e in edits["edits"])),
+    }
+    if facts["splice"]["cases"] and len(facts["splice"]["cases"]) < len(score.cases):
+        facts["notes"].append(f"Dice was computed on {', '.join(facts['splice']['cases'])} only.")
+    made, asked = len(edits["edits"]), facts.pop("edits_asked")
+    if made < asked:
+        facts["notes"].append(f"Time was up: {made} of {asked} edits were made.")
     facts["activity"]["dead_latents"] = dead = np.flatnonzero((firing == 0) & ~fired).tolist()
     facts["activity"]["dead_share"] = len(dead) / lens.d_sae
     facts = _plain(facts)
@@ -323,10 +339,14 @@ def probes(lens: Lens, fit: TokenSample, score: TokenSample, null: Lens, effort:
             "best_channel": p.channel.unseen,
             "best_component": p.component.unseen,
             "random_encoder": p.null.unseen,
+            "random_direction": p.direction.unseen,
             "shuffled": p.shuffled.unseen,
-            "sparse_1": p.sparse[1].unseen,
-            "sparse_5": p.sparse[5].unseen,
-            "sparse_5_latents": list(p.sparse[5].features),
+            "sparse_1": p.sparse["latent"][1].unseen,
+            "sparse_5": p.sparse["latent"][5].unseen,
+            "sparse_5_latents": list(p.sparse["latent"][5].features),
+            "sparse_5_channels": p.sparse["channel"][5].unseen,
+            "sparse_5_components": p.sparse["component"][5].unseen,
+            "sparse_5_random_encoder": p.sparse["null"][5].unseen,
             "sparse_5_shuffled": p.sparse_shuffled.unseen,
             "dense": p.dense.unseen,
         }
@@ -347,9 +367,9 @@ def on_whole_cases(
     effort: Effort,
     say: Progress,
 ) -> dict:
-    """{"splice": ..., "selectivity": ..., "substituted": ..., "fired": bool (d_sae,), anywhere in these cases}; one
-    session in memory at a time."""
-    passes, edits, replaced = {}, [], []
+    """{"splice": ..., "selectivity": ..., "substituted": ..., "fired": bool (d_sae,), anywhere in these cases,
+    "edits_asked": int}; one session in memory at a time."""
+    passes, edits, replaced, asked = {}, [], [], 0
     fired = np.zeros(pack.lens(tap).d_sae, bool)
     wanted = min(len(cases), max(effort.spliced_cases, effort.edited_cases))
     for number in range(wanted):
@@ -360,14 +380,16 @@ def on_whole_cases(
             say("passing the case with the lens spliced in", number / wanted)
             passes[case.name] = spliced_dice(session, tap, {"random_encoder": null})
         if len({e.case for e in edits}) < effort.edited_cases:
-            edits += edit_effects(session, tap, effort, say)
+            effects, wanted_edits = edit_effects(session, tap, effort, say)
+            edits, asked = edits + effects, asked + wanted_edits
             if others and not replaced and effort.null_steps:
                 replaced = substituted(session, tap, others[0], [e.latent for e in edits], say)
     return {
         "splice": splice_summary(passes),
-        "selectivity": selectivity(edits),
+        "selectivity": selectivity(edits, effort.directions),
         "substituted": replaced or None,
         "fired": fired,
+        "edits_asked": asked,
     }
 
 
@@ -435,21 +457,25 @@ class EditEffect:
     random_target_share: float
 
 
-def edit_effects(session: Session, tap: str, effort: Effort, say: Progress) -> list[EditEffect]:
+def edit_effects(session: Session, tap: str, effort: Effort, say: Progress) -> tuple[list[EditEffect], int]:
     """The latents with the largest influence (by attribution, dense ones left out) on each region of the case that is
-    there, suppressed one by one, beside random directions. After `effort.seconds` no further edit is begun."""
+    there, suppressed one by one, beside random directions; and how many that would be in all. After `effort.seconds`
+    no further edit is begun."""
     effects, started = [], time.perf_counter()
     generator = torch.Generator().manual_seed(0)
     dense = dense_latents(session, tap)
     d_in = session.lenses[tap].d_in
+    chosen: dict[str, list[int]] = {}
     for region in ("WT", "TC", "ET"):
-        if session.region_ml(session.labels, region) < LEAST_ML:
-            continue
-        ranked = Influence(tap, region, attribute(session, tap, region, say), dense, {}).ranked()[: effort.latents]
-        for i, latent in enumerate(ranked.tolist()):
+        if session.region_ml(session.labels, region) >= LEAST_ML:
+            ranked = Influence(tap, region, attribute(session, tap, region, say), dense, {}).ranked()
+            chosen[region] = ranked[: effort.latents].tolist()
+    wanted = sum(len(latents) for latents in chosen.values())
+    for region, latents in chosen.items():
+        for i, latent in enumerate(latents):
             if effects and time.perf_counter() - started > effort.seconds:
-                return effects
-            say(f"editing latents of {region}", i / len(ranked))
+                return effects, wanted
+            say(f"editing latents of {region}", i / len(latents))
             maps = LatentEdits(session, tap, [Edit(tap, latent, "scale", 0.0)]).maps()
             support = session.activation_volume(tap, latent) > 0
             after = session.edit(suppress(session, tap, latent)).labels
@@ -473,7 +499,7 @@ def edit_effects(session: Session, tap: str, effort: Effort, say: Progress) -> l
                     float(shares.mean()) if len(shares) else float("nan"),
                 )
             )
-    return effects
+    return effects, wanted
 
 
 def steered(session: Session, tap: str, directions: torch.Tensor, maps: dict[int, torch.Tensor]) -> np.ndarray:
@@ -503,8 +529,9 @@ def _change(session: Session, after: np.ndarray, region: str, support: np.ndarra
     return float(target.sum()) * session.conformed.voxel_ml, *shares
 
 
-def selectivity(effects: list[EditEffect]) -> dict | None:
-    """Medians over the edits, and the share of edits that move more of the region than any random push beside them."""
+def selectivity(effects: list[EditEffect], directions: int = 1) -> dict | None:
+    """Medians over the edits, and the share of edits that move more of the region than any of the random pushes beside
+    them; `by_chance`, that share of one random push more beside so many `directions`, is its null."""
     if not effects:
         return None
 
@@ -515,7 +542,8 @@ def selectivity(effects: list[EditEffect]) -> dict | None:
 
     names = ("moved_ml", "target_share", "support_share", "random_moved_ml", "random_target_share")
     beats = float(np.mean([e.moved_ml > e.random_most_ml for e in effects]))
-    return {n: median(n) for n in names} | {"beats_random": beats, "edits": [vars(e) for e in effects]}
+    shares = {"beats_random": beats, "directions": directions, "by_chance": 1 / (1 + directions)}
+    return {n: median(n) for n in names} | shares | {"edits": [vars(e) for e in effects]}
 
 
 def substituted(session: Session, tap: str, other: Lens, latents: Sequence[int], say: Progress, most: int = 3) -> list:

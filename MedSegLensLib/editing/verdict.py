@@ -5,11 +5,14 @@ lens keep what the segmenter uses (then an edit through it edits the segmenter),
 a latent may be called by a name). The lens is as good as the worse of the two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GOOD, CARE, POOR, UNKNOWN = "good", "with care", "poor", "not known"
 WORDS = {GOOD: "Trust", CARE: "With care", POOR: "Do not trust"}
 KEEPS, MEANS = "keeps", "means"
+NULLS_OF_ONE = ("random_encoder", "random_direction", "shuffled")
+NULLS_OF_FIVE = ("sparse_5_random_encoder", "sparse_5_channels", "sparse_5_components", "sparse_5_shuffled")
+"""Of one latent and of five: what knows nothing of the lens's training. A lens is to beat the best of them."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,13 @@ def _grades(facts: dict) -> list[Grade]:
     null = rebuilt.get("random_decoder") or rebuilt["random_encoder"]
     recovered = (splice["nulls"].get("random_encoder") or {}).get("share_recovered")
     lost = (splice["nulls"].get("random_encoder") or {}).get("loss_pp")
+    rebuilds = at_least(
+        "explained variance on the lesion", KEEPS, rebuilt["lens"].get("lesion"), 0.95, 0.9, null.get("lesion")
+    )
+    if "random_decoder" not in rebuilt and rebuilds.grade == GOOD:
+        rebuilds = replace(rebuilds, grade=CARE)  # the null that comes nearest was not asked
     found = [
-        at_least(
-            "explained variance on the lesion", KEEPS, rebuilt["lens"].get("lesion"), 0.95, 0.9, null.get("lesion")
-        ),
+        rebuilds,
         at_most("Dice lost when spliced in, worst, pp", KEEPS, splice["loss_pp"], 1.0, 3.0, lost),
         at_least("share of Dice recovered", KEEPS, splice["share_recovered"], 0.98, 0.9, recovered),
         at_most("dead latents", MEANS, activity["dead_share"], 0.05, 0.2, **percent),
@@ -84,13 +90,22 @@ def _grades(facts: dict) -> list[Grade]:
     )
     probes = facts["probes"] or {}
     regions = [p for name, p in probes.items() if name in ("WT", "TC", "ET", "NCR", "ED")]
-    ahead = min((p["best_latent"] - p["best_channel"] for p in regions), default=None)
-    behind = max((p["dense"] - p["sparse_5"] for p in regions), default=None)
-    found.append(at_least("best latent minus best channel, AUROC, worst region", MEANS, ahead, 0.0, -0.02))
-    found.append(at_most("dense probe minus 5 latents, AUROC, worst region", MEANS, behind, 0.02, 0.05))
+
+    def ahead(*kinds: str) -> float | None:
+        """How far the best of these kinds is ahead of the best channel, in the worst region."""
+        return min((max(p[kind] for kind in kinds) - p["best_channel"] for p in regions), default=None)
+
+    def behind(*kinds: str) -> float | None:
+        return max((p["dense"] - max(p[kind] for kind in kinds) for p in regions), default=None)
+
+    words = "best latent minus best channel, AUROC, worst region"
+    found.append(at_least(words, MEANS, ahead("best_latent"), 0.0, -0.02, ahead(*NULLS_OF_ONE)))
+    words = "dense probe minus 5 latents, AUROC, worst region"
+    found.append(at_most(words, MEANS, behind("sparse_5"), 0.02, 0.05, behind(*NULLS_OF_FIVE)))
     edits = facts["selectivity"]
-    beats = edits and edits["beats_random"]
-    found.append(at_least("edits that beat every random push of the same size", MEANS, beats, 0.8, 0.5, **percent))
+    beats, chance = edits and edits["beats_random"], edits and edits["by_chance"]
+    words = "edits that beat every random push of the same size"
+    found.append(at_least(words, MEANS, beats, 0.8, 0.5, chance, **percent))
     return found
 
 

@@ -39,16 +39,22 @@ def save_lens(lens: Lens, folder: Path, dtype: str = "float32") -> None:
         dtype: of the stored weights, "float32" or "float16" (half the size; relative rounding of 5e-4). The `dtype`
             field, in which SAELens computes, stays "float32": it converts on loading, and its codes equal ours.
 
-    Raises UsageError for another dtype or weights beyond float16, OutputError when the folder cannot be written.
+    Raises UsageError for another dtype, weights that are no numbers or beyond float16, OutputError when the folder
+    cannot be written.
     """
     if dtype not in _DTYPES:
         raise UsageError(dtype, "it is not a dtype of lens files.", f"Use {' or '.join(_DTYPES)}.")
-    tensors = {
-        name: getattr(lens, name).detach().cpu().to(_DTYPES[dtype]).contiguous()
-        for name in weight_shapes(lens.activation, lens.d_in, lens.d_sae)
+    weights = {
+        name: getattr(lens, name).detach().cpu() for name in weight_shapes(lens.activation, lens.d_in, lens.d_sae)
     }
-    if not all(torch.isfinite(t).all() for t in tensors.values()):
-        raise UsageError(lens.tap, f"its lens has weights that {dtype} cannot hold.", "Store it as float32.")
+    if lost := _no_numbers(weights):
+        raise UsageError(lens.tap, f"its lens cannot be written: {lost}.", "Train it anew with a lower lr.")
+    tensors = {name: tensor.to(_DTYPES[dtype]).contiguous() for name, tensor in weights.items()}
+    beyond = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    if beyond:
+        cause = f"{beyond} of its lens goes to {float(weights[beyond].abs().max()):.3g}, and {dtype} to "
+        cause += f"{torch.finfo(_DTYPES[dtype]).max:.3g}."
+        raise UsageError(lens.tap, cause, "Store it as float32.")
     own = {
         "jumprelu": {},
         "topk": {"k": lens.k, "rescale_acts_by_decoder_norm": False},
@@ -105,7 +111,8 @@ def load_lens(folder: Path) -> Lens:
 
     Nothing is allocated before the header's shapes agree with the configuration, and nothing is unpickled.
 
-    Raises PackError when a file is missing, damaged, not what its name says, or of another architecture.
+    Raises PackError when a file is missing, damaged, not what its name says, of another architecture, or holds values
+    with which float32 cannot compute.
     """
     folder = Path(folder)
     config = _read_config(folder / CONFIG_NAME)
@@ -114,8 +121,10 @@ def load_lens(folder: Path) -> Lens:
     shapes = weight_shapes(architecture, d_in, d_sae)
     weights = _read_weights(folder / WEIGHTS_NAME, shapes)
     threshold = weights.get("threshold", torch.zeros(d_sae))
-    if not all(torch.isfinite(t).all() for t in weights.values()) or (threshold < 0).any():
-        cause = "its weights hold nan, inf or a negative threshold."
+    if lost := _no_numbers(weights):
+        raise PackError(folder / WEIGHTS_NAME, f"{lost}.", _REMEDY)
+    if (threshold < 0).any():
+        cause = f"its threshold is negative for {int((threshold < 0).sum())} latents."
         raise PackError(folder / WEIGHTS_NAME, cause, _REMEDY)
     centred = config.get("apply_b_dec_to_input", True)
     if architecture == "matching_pursuit":
@@ -128,10 +137,35 @@ def load_lens(folder: Path) -> Lens:
             weights["b_enc"] = weights["b_enc"] + weights["b_dec"] @ weights["W_enc"]
         if architecture != "topk" or config.get("rescale_acts_by_decoder_norm"):
             _fold_norm(weights)
+    if lost := _no_numbers(weights) or _overflow(weights):
+        cause = f"its values are too large to compute with in float32: {lost}."
+        raise PackError(folder / WEIGHTS_NAME, cause, "Train the lens anew; its weights have run away.")
     tap = metadata.get("tap") or metadata.get("hook_name") or ""
     activation = architecture if architecture in ("topk", "matching_pursuit") else "jumprelu"
     k = {"topk": config.get("k"), "matching_pursuit": config.get("max_iterations") or d_in}.get(architecture)
     return Lens(tap=str(tap), k=int(k or metadata.get("k") or 0), metadata=metadata, activation=activation, **weights)
+
+
+def _no_numbers(weights: dict[str, torch.Tensor]) -> str:
+    """Which tensor holds nan or inf, and in how many of its values; empty where none does."""
+    for name, tensor in weights.items():
+        if lost := int((~torch.isfinite(tensor)).sum()):
+            return f"{name} holds nan or inf in {lost:,} of {tensor.numel():,} values"
+    return ""
+
+
+def _overflow(weights: dict[str, torch.Tensor]) -> str:
+    """Which product overflows with a token of a thousand in every channel, more than any tap gives; empty where none.
+
+    Finite weights are not enough: one column of 1e38 makes every code of its latent infinite, and every edit nan.
+    """
+    most, worst = 1000.0, float(torch.finfo(torch.float32).max)
+    x = most + weights["b_dec"].double().abs()
+    code = (x @ weights["W_enc"].double().abs() + weights["b_enc"].double().abs()).max()
+    if code > worst:
+        return f"a latent's code may reach {float(code):.1e}"
+    rebuilt = (code * weights["W_dec"].double().abs().sum(0)).max()
+    return f"a reconstruction may reach {float(rebuilt):.1e}" if rebuilt > worst else ""
 
 
 def _gated(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

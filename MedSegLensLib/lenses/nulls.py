@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from MedSegLensLib.lenses.calibration import threshold_at_k
 from MedSegLensLib.lenses.dictionary import starting_rows
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.lenses.stability import rows_stability
@@ -34,23 +35,13 @@ def random_rows(m: int, d: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(m, d, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def token_rows(tokens: Tensor, m: int, seed: int, noise: float = 0.0) -> Tensor:
-    """m unit rows (m, d) that are the directions of tokens drawn at random, from the tokens' mean.
-
-    With noise 1 this is how `lenses.training` starts (a direction of equal norm is added to keep duplicates apart);
-    without, two sets of such rows match better than any start does, and nothing was learned in either.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    rows = F.normalize(tokens[torch.randint(len(tokens), (m,), generator=generator)].float() - tokens.mean(0), dim=1)
-    return F.normalize(rows + noise * random_rows(m, tokens.shape[1], seed + 7919), dim=1)
-
-
 def untrained_lens(tokens: Tensor, rows: Tensor, like: Lens, natural: Tensor) -> Lens:
     """Rows (m, d) as a lens that nobody trained: tied encoder, and the threshold at which its L0 on `natural` tokens is
     the k of `like`."""
     mean = tokens.float().mean(0)
     lens = Lens(like.tap, rows.T.contiguous(), torch.zeros(len(rows)), rows, mean, torch.zeros(len(rows)), like.k)
-    return calibrated(lens, natural)
+    lens.threshold.fill_(threshold_at_k(lens, natural))
+    return lens
 
 
 def random_encoder_lens(tokens: Tensor, like: Lens, natural: Tensor, seed: int = 0) -> Lens:
@@ -109,18 +100,7 @@ def random_decoder_lens(
             optimizer.step()
     W_enc, b_enc, b_dec = W_enc.detach(), b_enc.detach(), b_dec.detach()
     lens = Lens(like.tap, W_enc, b_enc / scale, rows, b_dec / scale + mean, torch.zeros(like.d_sae), like.k)
-    return calibrated(lens, natural)
-
-
-@torch.inference_mode()
-def calibrated(lens: Lens, tokens: Tensor) -> Lens:
-    """The lens with the one threshold at which its mean L0 on tokens (n, d_in) is k."""
-    largest, keep = torch.empty(0), min(lens.k, lens.d_sae) * len(tokens)
-    for x in tokens.split(4096):
-        a = torch.addmm(lens.b_enc, x.float() - lens.b_dec, lens.W_enc)
-        largest = torch.cat([largest, a[a > 0]])
-    if len(largest) > keep:
-        lens.threshold.fill_(float(np.partition(largest.numpy(), len(largest) - keep - 1)[len(largest) - keep - 1]))
+    lens.threshold.fill_(threshold_at_k(lens, natural))
     return lens
 
 
@@ -131,7 +111,8 @@ def stability_nulls(
 
     Name -> (rows (m, d) of each lens, stability float32 (m,) of the first): "random" rows; "start", rows as a training
     with this `init` and `noise` starts (`dictionary.starting_rows`), each from another half of the tokens; "tokens",
-    directions of tokens without noise. `tokens` in the mixture that the training sees.
+    directions of tokens without noise, of which two sets match better than any noisy start does. `tokens` in the
+    mixture that the training sees.
     """
     d, centred = tokens.shape[1], tokens - tokens.mean(0)
 
@@ -143,7 +124,7 @@ def stability_nulls(
     makers = {
         "random": lambda s: random_rows(m, d, s),
         "start": start,
-        "tokens": lambda s: token_rows(tokens, m, s),
+        "tokens": lambda s: starting_rows(centred, m, "tokens", 0.0, torch.Generator().manual_seed(s)),
     }
     found = {}
     for name, make in makers.items():

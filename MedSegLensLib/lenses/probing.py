@@ -15,6 +15,7 @@ from torch import Tensor
 
 from MedSegLensLib.lenses.lens import Lens
 
+ROWS_AT_A_TIME = 128
 ENOUGH = 20
 """Tokens of a region, and outside it, below which it is not probed: in the training as in the unseen cases."""
 
@@ -122,6 +123,11 @@ def shuffled_within(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     return shuffled
 
 
+def _aurocs_along(rows: Tensor, tokens: Tensor, targets: np.ndarray) -> np.ndarray:
+    """`aurocs` of the tokens (n, d) along each of the rows (m, d), some at a time: ranks take 8 bytes a value."""
+    return np.concatenate([aurocs((tokens @ some.T).numpy(), targets) for some in rows.split(ROWS_AT_A_TIME)])
+
+
 def _weighted(y: np.ndarray) -> np.ndarray:
     return np.where(y, 0.5 / y.sum(), -0.5 / (~y).sum())
 
@@ -164,10 +170,11 @@ def _fitted(seen, unseen, y_seen, y_unseen, columns: tuple[int, ...]) -> tuple[P
 class TargetProbes:
     """Everything asked of one region or tissue. seen, unseen: tokens of it in the training and the unseen cases.
 
-    latent, channel, component: the best single one of each; null: the best single latent of a lens that is none
-    (see nulls.random_encoder_lens), where there was one to ask. shuffled: the best single latent with the labels in
-    random order. sparse: k -> probe on k latents; sparse_shuffled: the largest k with random labels; dense: on all raw
-    channels.
+    latent, channel, component: the best single one of each. Nulls of the best latent: direction, the best of as many
+    random directions, without a threshold; null, the best latent of a lens that is none (see
+    nulls.random_encoder_lens), where there was one to ask; shuffled, the best latent with the labels in random order.
+    sparse: kind ("latent", "channel", "component", and "null" where asked) -> k -> probe on k of these;
+    sparse_shuffled: the largest k of latents with random labels; dense: on all raw channels.
     """
 
     seen: int
@@ -175,8 +182,9 @@ class TargetProbes:
     latent: Best
     channel: Best
     component: Best
+    direction: Best
     shuffled: Best
-    sparse: dict[int, Probe]
+    sparse: dict[str, dict[int, Probe]]
     sparse_shuffled: Probe
     dense: Probe
     null: Best | None = None
@@ -194,9 +202,9 @@ def probe(
     """Probes of every target that has enough tokens (see ENOUGH) in both sets; the others are left out.
 
     seen, unseen: (tokens (n, d_in), target -> bool (n,), case number (n,)) of the training and of the unseen cases.
-    Principal components are those of the training tokens.
+    Principal components are those of the training tokens. Random directions are as many as the lens has latents.
     """
-    from MedSegLensLib.lenses.nulls import principal_components
+    from MedSegLensLib.lenses.nulls import principal_components, random_rows
 
     (x, of, case), (x2, of2, case2) = seen, unseen
     names = [t for t in of if all(min(y.sum(), (~y).sum()) >= ENOUGH for y in (of[t], of2[t]))]
@@ -217,6 +225,8 @@ def probe(
     ]
     scores = {name: [aurocs(f, t) for f, t in zip(pair, truth, strict=True)] for name, pair in sets.items()}
     scores["shuffled"] = [aurocs(f, t) for f, t in zip(sets["latent"], mixed, strict=True)]
+    rows = random_rows(lens.d_sae, lens.d_in, seed)
+    scores["direction"] = [_aurocs_along(rows, t, of) for t, of in zip((x, x2), truth, strict=True)]
     found = {}
     for i, name in enumerate(names):
         if progress:
@@ -226,7 +236,7 @@ def probe(
         found[name] = TargetProbes(
             seen=int(y.sum()),
             unseen=int(y2.sum()),
-            sparse={k: k_sparse_probe(*sets["latent"], y, y2, k) for k in ks},
+            sparse={kind: {k: k_sparse_probe(*pair, y, y2, k) for k in ks} for kind, pair in sets.items()},
             sparse_shuffled=k_sparse_probe(*sets["latent"], mixed[0][:, i], mixed[1][:, i], max(ks)),
             dense=dense_probe(*sets["channel"], y, y2),
             **best,

@@ -17,10 +17,7 @@ from torch import Tensor
 
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.lens import Lens
-
-STABLE = 0.7
-"""From this similarity to a partner in every other seed on, a latent is called stable. Paulo and Belrose look at
-encoder and decoder; an edit adds the decoder's row, so that is what we ask for."""
+from MedSegLensLib.lenses.stable import STABLE
 
 TOKENS_AT_A_TIME = 4096
 

@@ -7,101 +7,35 @@ dictionary.py, archetypal.py: what the decoder's rows are. products.py: how the 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from MedSegLensLib import __version__
-from MedSegLensLib.errors import Cancelled, UsageError
+from MedSegLensLib.errors import Cancelled, MedSegLensError, UsageError
 from MedSegLensLib.lenses import batch_topk, topk
 from MedSegLensLib.lenses.archetypal import ArchetypalDictionary
-from MedSegLensLib.lenses.checkpoint import read_checkpoint, write_checkpoint
-from MedSegLensLib.lenses.dictionary import Dictionary, starting_rows
+from MedSegLensLib.lenses.beginning import BEGIN, STEP, centre_and_scale, first_tokens, rows_to_start
+from MedSegLensLib.lenses.calibration import threshold_at_k
+from MedSegLensLib.lenses.checkpoint import (
+    LossIsNoNumber,
+    check_same,
+    read_checkpoint,
+    read_failure,
+    write_checkpoint,
+    write_failure,
+)
+from MedSegLensLib.lenses.dictionary import Dictionary
 from MedSegLensLib.lenses.lens import Lens
-from MedSegLensLib.lenses.matryoshka import default_prefixes, nested_loss
+from MedSegLensLib.lenses.lens_config import KINDS, LensConfig, comparable
+from MedSegLensLib.lenses.matryoshka import nested_loss
 from MedSegLensLib.lenses.measures import measure_lens
 from MedSegLensLib.lenses.products import SPARSE_BELOW, ActiveValues, Pattern, SparseDecode
 from MedSegLensLib.lenses.ranks import Ranks, device_of
 from MedSegLensLib.lenses.sampling import TokenSource, generator_of
-
-KINDS = ("batch_topk", "topk", "matryoshka", "archetypal")
-SAE_LENS_KINDS = ("jumprelu", "gated", "standard", "matching_pursuit")  # trained by by_sae_lens.py
-INITS = ("tokens", "centroids", "components")
-PRODUCTS = ("auto", "dense", "sparse", "dense_bf16", "sparse_bf16")
-
-_BEGIN, _STEP = 0, 1  # what a generator is for; its seed is (lens's seed, this, step)
-
-
-@dataclass(frozen=True)
-class LensConfig:
-    """How a lens is trained.
-
-    Attributes:
-        tap: name of the module whose output the tokens are.
-        width: number of latents (d_sae).
-        k: mean number of active latents a token.
-        seed: of initialisation and batches; on one device the same seed gives the same lens.
-        steps, batch: optimiser steps and tokens a step. The default 12 M tokens take two minutes on one AVX-512 thread
-            at d = 128.
-        lr: peak learning rate of Adam; rises linearly over the first `warmup` of the steps and falls linearly to zero
-            over the last `decay` of them.
-        aux_weight: weight of the auxiliary loss (1/32 in Gao et al. 2024).
-        dead_after: tokens without firing after which a latent counts as dead and the auxiliary loss revives it.
-        prefixes: numbers of latents, ascending and below the width; a Matryoshka lens where there are any.
-        log_every: steps between entries of the log.
-        device: where to train; "cuda" uses TF32 products, a CPU float32.
-        kind: one of KINDS, or of SAE_LENS_KINDS, which `Training` does not train.
-        init: how the decoder starts, one of INITS; noise: how much noise is in that, in units of the row's own length.
-        centroids: of an archetypal lens, how many tokens its rows are mixed of; 0 for twice the width.
-        relaxation: of an archetypal lens, how far a row may leave their hull, as a share of their mean norm.
-        products: how the products are computed (see products.py), one of PRODUCTS; "auto" takes the fastest.
-    """
-
-    tap: str
-    width: int = 1024
-    k: int = 32
-    seed: int = 0
-    steps: int = 6000
-    batch: int = 2048
-    lr: float = 1e-3
-    warmup: float = 0.03
-    decay: float = 0.25
-    aux_weight: float = 1 / 32
-    dead_after: int = 500_000
-    prefixes: tuple[int, ...] = ()
-    log_every: int = 200
-    device: str = "cpu"
-    kind: str = "batch_topk"
-    init: str = "tokens"
-    noise: float = 1.0
-    centroids: int = 0
-    relaxation: float = 0.1
-    products: str = "auto"
-
-    def __post_init__(self):
-        for name, known in (("kind", KINDS + SAE_LENS_KINDS), ("init", INITS), ("products", PRODUCTS)):
-            if getattr(self, name) not in known:
-                cause = f"it is no {name} of a lens's training."
-                raise UsageError(getattr(self, name), cause, f"Use one of {', '.join(known)}.")
-        if not 0 < self.k < self.width:
-            raise UsageError(f"k = {self.k}", f"a lens of {self.width} latents needs 0 < k < width.", "Change k.")
-        if self.steps < 1 or self.batch < 1 or not self.lr > 0:
-            raise UsageError("lens training", "steps, batch and lr must be above zero.", "Correct the configuration.")
-        if self.seed < 0:
-            raise UsageError(f"seed = {self.seed}", "a seed is not negative.", "Correct the configuration.")
-        if self.kind == "matryoshka" and not self.prefixes:
-            object.__setattr__(self, "prefixes", default_prefixes(self.width))
-        if self.kind == "batch_topk" and self.prefixes:
-            object.__setattr__(self, "kind", "matryoshka")
-        object.__setattr__(self, "prefixes", tuple(self.prefixes))
-        ascending = [0, *self.prefixes, self.width]
-        if any(a >= b for a, b in zip(ascending, ascending[1:], strict=False)):
-            cause = f"{list(self.prefixes)} is not ascending from above 0 to below the width {self.width}."
-            raise UsageError("prefixes", cause, "Correct the configuration.")
 
 
 def train_lens(
@@ -111,49 +45,66 @@ def train_lens(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Lens:
-    """Train one lens; see `Training` for what is done, and `train_lenses` for what is raised.
+    """Train one lens; see `Training` for what is done.
 
     checkpoint: the file to which the training is written now and then; resume: go on from it, where it is there.
+    Raises LossIsNoNumber when the loss is no number any more; whatever `progress` raises passes.
     """
     training = Training(tokens, config, checkpoint)
     if resume:
         training.resume()
-    return train_lenses([training], progress)[0]
+    lens = train_lenses([training], progress)[0]
+    if training.failed:
+        raise training.failed
+    return lens
 
 
 def train_lenses(
     trainings: Sequence["Training"],
     progress: Callable[[str, float], None] | None = None,
     checkpoint_every: int = 500,
-) -> list[Lens]:
+) -> list[Lens | None]:
     """Train several lenses side by side, step by step, in one pass over their tokens.
 
     Each becomes what it would become alone. Every `checkpoint_every` steps, and when `progress` raises Cancelled, each
     training that has a checkpoint file is written to it.
 
-    Raises UsageError when a loss is no number any more (the last checkpoint stays); whatever `progress` raises passes.
+    A training whose loss is no number any more ends there, and the others go on: its `failed` says why, its place in
+    the result is None, and beside its checkpoint file lies the account (`checkpoint.write_failure`), by which a resumed
+    training knows of it. Whatever `progress` raises passes.
     """
     steps = sum(t.config.steps for t in trainings)
-    done = sum(t.done for t in trainings)
     started, tokens = time.perf_counter(), 0
     try:
         for step in range(min(t.done for t in trainings), max(t.config.steps for t in trainings)):
-            for training in trainings:
-                if training.done != step or step == training.config.steps:
+            going = [t for t in trainings if not t.failed and t.done == step < t.config.steps]
+            for training in going:
+                try:
+                    training.step()
+                except LossIsNoNumber as problem:
+                    training.fail(problem)
                     continue
-                training.step()
-                done, tokens = done + 1, tokens + training.config.batch
+                tokens += training.config.batch
                 if training.done % checkpoint_every == 0:
                     training.save()
-            if progress and (step % 10 == 0 or done == steps):
-                progress(_said(trainings, tokens / (time.perf_counter() - started)), done / steps)
+            left = sum(t.config.steps - t.done for t in trainings if not t.failed)
+            if progress and going and (step % 10 == 0 or not left):
+                progress(_said(trainings, tokens / (time.perf_counter() - started)), 1 - left / steps)
+            if not left:
+                break
     except Cancelled:
         for training in trainings:
             training.save()
         raise
+    lenses: list[Lens | None] = []
     for training in trainings:
         training.save()
-    return [training.lens() for training in trainings]
+        try:
+            lenses.append(None if training.failed else training.lens())
+        except LossIsNoNumber as problem:
+            training.fail(problem)
+            lenses.append(None)
+    return lenses
 
 
 class Training:
@@ -180,13 +131,8 @@ class Training:
         self.tokens, self.config, self.checkpoint = tokens, config, checkpoint
         self.ranks = ranks or Ranks()
         self.device = torch.device(device_of(config.device))
-        data = self._first_tokens()
-        self.centre = geometric_median(data[: max(config.batch, 2048)])
-        norm = (data - self.centre).norm(dim=1).mean()
-        if not torch.isfinite(norm) or norm <= 1e-12:
-            cause = "the tokens are all alike or not finite; there is nothing to learn."
-            raise UsageError(config.tap, cause, "Check the tap and the cases.")
-        self.scale = tokens.d_in**0.5 / norm
+        data = first_tokens(tokens, config).to(self.device)
+        self.centre, self.scale = centre_and_scale(data, config)
         self.dictionary = self._begin((data - self.centre) * self.scale)
         self.parameters = self.dictionary.parameters()
         self._fit_encoder_length((data[: config.batch] - self.centre) * self.scale)
@@ -194,6 +140,7 @@ class Training:
         self.idle = torch.zeros(config.width, device=self.device)
         self.running = torch.zeros((), device=self.device)
         self.done, self.seconds, self.log = 0, 0.0, []
+        self.failed: MedSegLensError | None = None
         self.last: dict = {}
         self._rooms: dict[str, Tensor] = {}
         self.products = config.products
@@ -202,17 +149,19 @@ class Training:
         self._batches = self._batches_from(0)
 
     def step(self) -> None:
-        """One step of the optimiser. Raises UsageError when the loss is not finite."""
+        """One step of the optimiser. Raises LossIsNoNumber when the loss is not finite."""
         started, config = time.perf_counter(), self.config
         x = (next(self._batches).to(self.device, non_blocking=True) - self.centre) * self.scale
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * schedule(self.done / config.steps, config.warmup, config.decay)
         total, loss, threshold, active, fired = self._loss(x, self.products)
-        self._check(loss)
         threshold = threshold.mean()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        self.ranks.mean_([p.grad for p in self.parameters.values()] + [threshold])
+        self.ranks.mean_([p.grad for p in self.parameters.values()] + [threshold, loss])
+        # All processes see the same mean, so that none waits for one that has stopped. Reading it waits for a GPU.
+        if (self.device.type == "cpu" or self.done % 20 == 0) and not math.isfinite(float(loss)):
+            raise self._lost()
         self.dictionary.before_step()
         self.optimizer.step()
         self.dictionary.after_step()
@@ -242,7 +191,11 @@ class Training:
 
         Its metadata hold the configuration, the training log (`log`: step, loss, l0, dead_share, explained_variance,
         threshold) and the measures on the held-out tokens, overall and by stratum.
+
+        Raises LossIsNoNumber when the last steps left weights that are no numbers.
         """
+        if not self._is_sound():
+            raise self._lost()
         config, p = self.config, {name: tensor.detach() for name, tensor in self.parameters.items()}
         lens = Lens(
             tap=config.tap,
@@ -268,34 +221,39 @@ class Training:
         return calibrate(lens, self.tokens)
 
     def save(self) -> None:
-        """Write the checkpoint, where the training has a file for it. Raises OutputError."""
-        if not self.checkpoint or not self.ranks.first:
+        """Write the checkpoint, where the training has a file for it and is sound. Raises OutputError."""
+        if not self.checkpoint or not self.ranks.first or self.failed or not self._is_sound():
             return
         tensors = {"idle": self.idle, "running": self.running, "centre": self.centre, "scale": self.scale}
         tensors |= {f"parameter.{name}": tensor for name, tensor in self.parameters.items()}
         tensors |= {f"constant.{name}": tensor for name, tensor in self.dictionary.constants().items()}
         for name, tensor in self.parameters.items():
             tensors |= {f"adam.{key}.{name}": value for key, value in self.optimizer.state[tensor].items()}
-        facts = {"config": _comparable(self.config), "done": self.done, "seconds": self.seconds, "log": self.log}
+        facts = {"config": comparable(self.config), "done": self.done, "seconds": self.seconds, "log": self.log}
         write_checkpoint(self.checkpoint, tensors, facts | {"products": self.products})
+
+    def fail(self, problem: LossIsNoNumber) -> None:
+        """End here: nothing is trained or saved any more, and the account is written in the checkpoint's place."""
+        self.failed = problem
+        if self.checkpoint and self.ranks.first:
+            facts = {"config": comparable(self.config), "step": self.done, "log": self.log}
+            write_failure(self.checkpoint, problem, facts)
+        self._rooms.clear()
+        self.optimizer.state.clear()
 
     def resume(self) -> bool:
         """Go on from the checkpoint; False where there is none.
 
-        Raises UsageError for the checkpoint of another configuration, or of other tokens.
+        Where this training failed before, `failed` says so: the same configuration would fail again. Raises UsageError
+        for the checkpoint of another configuration, or of other tokens.
         """
+        self.failed = self.checkpoint and read_failure(self.checkpoint, comparable(self.config))
+        if self.failed:
+            return False
         if not self.checkpoint or not self.checkpoint.exists():
             return False
         tensors, facts = read_checkpoint(self.checkpoint)
-        mine, theirs = _comparable(self.config), facts.get("config", {})
-        different = [name for name in mine if mine[name] != theirs.get(name)]
-        if different:
-            words = ", ".join(f"{name} was {theirs.get(name)} and is {mine[name]}" for name in different)
-            remedy = "Give the configuration it was started with, or choose another --out to start anew."
-            raise UsageError(self.checkpoint, f"it is of another configuration: {words}.", remedy)
-        if not torch.allclose(tensors["centre"].to(self.device), self.centre, rtol=1e-4, atol=1e-6):
-            remedy = "Give the cases and the segmenter it was started with, or choose another --out to start anew."
-            raise UsageError(self.checkpoint, "it was trained on other tokens.", remedy)
+        check_same(self.checkpoint, self.config, facts, tensors, self.centre)
         self.centre, self.scale = tensors["centre"].to(self.device), tensors["scale"].to(self.device)
         self.idle, self.running = tensors["idle"].to(self.device), tensors["running"].to(self.device)
         with torch.no_grad():
@@ -313,7 +271,7 @@ class Training:
     def _loss(self, x: Tensor, products: str):
         """(what is minimised, mean square error, cut, entries above it, which latents fired) for tokens x (n, d)."""
         config, dictionary = self.config, self.dictionary
-        generator = generator_of(config.seed, _STEP, self.done)
+        generator = generator_of(config.seed, STEP, self.done)
         cut = topk.cut if config.kind == "topk" else batch_topk.cut
         p, rows, bf16 = self.parameters, dictionary.rows(), products.endswith("bf16")
         if products.startswith("sparse"):
@@ -361,41 +319,22 @@ class Training:
         z = torch.zeros_like(a).scatter(1, top.indices, top.values)
         return (error - z @ rows[columns]).square().mean()
 
-    def _check(self, loss: Tensor) -> None:
-        # Reading the loss waits for a GPU, so there not at each step.
-        if self.device.type != "cpu" and self.done % 20:
-            return
-        if not math.isfinite(float(loss)):
-            remedy = f"Train anew with a lower lr (it was {self.config.lr:g})"
-            if self.checkpoint and self.checkpoint.exists():
-                remedy += f", and remove {self.checkpoint} or choose another --out"
-            raise UsageError(
-                self.config.tap, f"the loss of its lens is no number any more at step {self.done}.", f"{remedy}."
-            )
+    def _is_sound(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters.values())
+
+    def _lost(self) -> LossIsNoNumber:
+        return LossIsNoNumber.at(self.config.tap, self.done, self.config.lr)
 
     def _batches_from(self, step: int):
         size = max(self.config.batch // self.ranks.size, 1)
         return self.tokens.batches(size, self.config.seed + 1_000_003 * self.ranks.rank, step)
 
-    def _first_tokens(self) -> Tensor:
-        """What the training begins with: a batch; some thirty tokens for each centroid or component made of it."""
-        config, count = self.config, 0
-        if config.kind == "archetypal":
-            count = config.centroids or 2 * config.width
-        elif config.init == "centroids":
-            count = config.width
-        elif config.init == "components":
-            count = 1 << 11  # the most there may be: the smaller components differ from sample to sample
-        batches = self.tokens.batches(config.batch, config.seed)
-        wanted = max(1, math.ceil(min(32 * count, 1 << 16) / config.batch))
-        return torch.cat([next(batches) for _ in range(wanted)]).to(self.device)
-
     def _begin(self, data: Tensor) -> Dictionary | ArchetypalDictionary:
-        config, generator = self.config, generator_of(self.config.seed, _BEGIN)
+        config = self.config
         if config.kind == "archetypal":
-            count = config.centroids or 2 * config.width
+            count, generator = config.centroids or 2 * config.width, generator_of(config.seed, BEGIN)
             return ArchetypalDictionary(data, config.width, count, config.relaxation, generator)
-        return Dictionary(starting_rows(data, config.width, config.init, config.noise, generator))
+        return Dictionary(rows_to_start(data, config))
 
     def _room(self, name: str, n: int, dtype: torch.dtype) -> Tensor:
         """Room (n, width), the same at each step: fresh memory costs a third of the product that fills it."""
@@ -414,7 +353,7 @@ class Training:
         p, config = self.parameters, self.config
         a = F.linear(x - p["b_dec"], p["encoder"], p["b_enc"])
         cut = topk.cut if config.kind == "topk" else batch_topk.cut
-        kept = torch.where(a > cut(a, config.k, generator_of(config.seed, _BEGIN)), a, 0.0) @ self.dictionary.rows()
+        kept = torch.where(a > cut(a, config.k, generator_of(config.seed, BEGIN)), a, 0.0) @ self.dictionary.rows()
         length = kept.square().sum()
         if length > 0:
             p["encoder"] *= (x * kept).sum() / length
@@ -448,7 +387,7 @@ def calibrate(lens: Lens, tokens: TokenSource) -> Lens:
     """The lens on the CPU with the threshold at which its mean L0 on `tokens.natural` is k, measured on
     `tokens.held_out`. A lens without a threshold (TopK), or with one that sae-lens learned, keeps what it has."""
     if lens.activation == "jumprelu" and lens.metadata.get("training", {}).get("by") != "sae-lens":
-        lens.threshold.fill_(_calibrated_threshold(lens, tokens.natural))
+        lens.threshold.fill_(threshold_at_k(lens, tokens.natural))
     lens = lens.to("cpu")
     measures = measure_lens(lens, [(tokens.held_out.cpu(), tokens.held_out_strata)])
     lens.metadata |= {"threshold": float(lens.threshold[0]), "held_out": measures.to_json()}
@@ -457,46 +396,22 @@ def calibrate(lens: Lens, tokens: TokenSource) -> Lens:
 
 def _said(trainings: Sequence[Training], speed: float) -> str:
     """The progress line: figures of the lens, or the range of them over several."""
-    figures = [t.figures() for t in trainings if t.last]
+    figures = [t.figures() for t in trainings if t.last and not t.failed]
+    failed = sum(t.failed is not None for t in trainings)
 
     def spread(name: str, form: str) -> str:
         low, high = (form.format(f([v[name] for v in figures])) for f in (min, max))
         return low if low == high else f"{low} to {high}"
 
-    what = "training the lens" if len(trainings) == 1 else f"training {len(trainings)} lenses"
+    if not figures:
+        return "no lens is left to train"
+    what = "training the lens" if len(trainings) == 1 else f"training {len(trainings) - failed} lenses"
+    what += f" ({failed} stopped: no number)" if failed else ""
     loss, ev = spread("loss", "{:.4f}"), spread("explained_variance", "{:.3f}")
     active, dead = spread("l0", "{:.1f}"), spread("dead_share", "{:.1%}")
     return f"{what}, loss {loss}, EV {ev}, L0 {active}, dead {dead}, {speed / 1000:.0f}k tokens/s"
 
 
-def _comparable(config: LensConfig) -> dict:
-    """The configuration as JSON gives it back; the device may change between two runs."""
-    values = asdict(config) | {"prefixes": list(config.prefixes)}
-    return {name: value for name, value in values.items() if name != "device"}
-
-
 def schedule(progress: float, warmup: float, decay: float) -> float:
     """Factor of the learning rate at a progress of 0..1: linear up, flat, linear down."""
     return min(1.0, (progress + 1e-3) / warmup if warmup else 1.0, (1.0 - progress) / decay if decay else 1.0)
-
-
-def geometric_median(x: Tensor, iterations: int = 30) -> Tensor:
-    """Point with the least sum of distances to the tokens (Weiszfeld's iteration): a mean that outliers do not pull."""
-    median = x.mean(0)
-    for _ in range(iterations):
-        weight = 1 / (x - median).norm(dim=1, keepdim=True).clamp_min(1e-6)
-        median = (weight * x).sum(0) / weight.sum()
-    return median
-
-
-@torch.no_grad()
-def _calibrated_threshold(lens: Lens, x: Tensor) -> float:
-    """The threshold at which exactly k * len(x) activations of tokens x remain: an order statistic, so no bisection."""
-    keep = min(lens.k, lens.d_sae) * len(x)
-    largest = torch.empty(0)
-    for block in x.split(2048):
-        a = torch.addmm(lens.b_enc, block.to(lens.W_enc) - lens.b_dec, lens.W_enc)
-        largest = torch.cat([largest, a[a > 0].cpu()])
-    if len(largest) <= keep:
-        return 0.0
-    return float(np.partition(largest.numpy(), len(largest) - keep - 1)[len(largest) - keep - 1])

@@ -49,10 +49,18 @@ CATALOGUE_SCHEMA = pa.schema(
             )
             for r in ("ncr", "ed", "et", "wt")
         ),
-        _column("auroc_wt_border", pa.float32(), "AUROC for tokens within 3 mm of the whole tumour's border."),
-        _column("auroc_et_border", pa.float32(), "AUROC for tokens within 3 mm of the enhancing tumour's border."),
-        _column("auroc_brain_edge", pa.float32(), "AUROC for tokens within 5 mm of the brain's edge."),
-        _column("auroc_midline", pa.float32(), "AUROC for tokens within 5 mm of the brain's midline."),
+        *(
+            _column(f"{measure}_{band}", pa.float32(), f"{words} for tokens within {where}.")
+            for measure, words in (("auroc", "AUROC"), ("iou", "IoU at the best threshold"))
+            for band, where in (
+                ("wt_border", "3 mm of the whole tumour's border"),
+                ("et_border", "3 mm of the enhancing tumour's border"),
+                ("ncr_border", "3 mm of the necrotic core's border"),
+                ("ed_border", "3 mm of the edema's border"),
+                ("brain_edge", "5 mm of the brain's edge"),
+                ("midline", "5 mm of the brain's midline"),
+            )
+        ),
         _column("share_csf", pa.float32(), "Share (0..1) of the sum of its code in cerebrospinal fluid (CSF)."),
         _column("share_gm", pa.float32(), "Share (0..1) of the sum of its code in grey matter outside the tumour."),
         _column("share_wm", pa.float32(), "Share (0..1) of the sum of its code in white matter outside the tumour."),

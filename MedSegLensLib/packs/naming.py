@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedSegLensLib.lenses.stable import STABLE
 from MedSegLensLib.packs.catalogue import UNCLEAR
 from MedSegLensLib.packs.checked_json import canonical_json
 
@@ -72,7 +73,6 @@ LEAST_SCORE = 0.6
 """A name that covers less than this beyond chance is none. On the shipped packs (seven cases, two unseen) names that
 score 0.5 to 0.6 predicted firing (balanced accuracy 0.75) for a third of the latents only, those above for most."""
 
-LEAST_STABILITY = 0.7
 LEAST_CASES, LEAST_EFFECTIVE_CASES = 2, 1.5
 """A name tells of more than one patient: effective cases are (sum e)^2 / sum e^2 of each case's energy e."""
 
@@ -260,7 +260,7 @@ def names_of(evidence: list[Evidence], least_score: float = LEAST_SCORE) -> list
     """The names of latents of one lens: for each the candidate that covers most of its energy, less chance.
 
     Nothing is named that never fires, fires on fewer than `LEAST_CASES` cases or `LEAST_TOKENS` tokens, is not stable
-    (`LEAST_STABILITY`; unknown is not stable), or whose best candidate scores less than `least_score`.
+    (`lenses.stable`; unknown is not stable), or whose best candidate scores less than `least_score`.
     """
     masks, terms = _candidate_masks(), np.array([candidate.terms for candidate in candidates()])
     sides = np.array([candidate.rule.get("side", [""])[0] for candidate in candidates()])
@@ -302,7 +302,7 @@ def _named(e: Evidence, total: float, best: int, covered: float, expected: float
         return Name(UNCLEAR, score, f"Nearly all of its firing is on one of {cases}: too few to name it.", None)
     if e.effective_tokens < LEAST_TOKENS:
         return Name(UNCLEAR, score, f"It fires on about {e.effective_tokens:.0f} tokens, too few to name it.", None)
-    if e.stability is None or e.stability < LEAST_STABILITY:
+    if e.stability is None or e.stability < STABLE:
         known = "unknown" if e.stability is None else f"too low (cosine {e.stability:.2f} to another seed)"
         said = f"Not named: its stability is {known}. Nearest is “{candidate.words}”: {numbers}"
         return Name(UNCLEAR, score, said, None)

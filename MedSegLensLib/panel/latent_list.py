@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from MedSegLensLib.lenses.stable import STABLE as STABLE_FROM
 from MedSegLensLib.worker.answers import LatentRow
 
 COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength", "pinned")
@@ -9,9 +10,6 @@ COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength",
 
 ALL, EDITED, PINNED, SHOWN, NAMED, LOCAL = "all", "edited", "pinned", "shown", "named", "local"
 FAVOURITE, STABLE = "favourite", "stable"
-
-STABLE_FROM = 0.7
-"""A latent is called stable from this cosine to its partners in the lenses of other seeds."""
 
 Predicate = Callable[[LatentRow], bool]
 

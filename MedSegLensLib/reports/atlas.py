@@ -18,6 +18,7 @@ import numpy as np
 from MedSegLensLib.cases.case import MODALITY_NAMES, Case
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import CaseError
+from MedSegLensLib.lenses.stable import STABLE
 from MedSegLensLib.packs.info import CATALOGUE_FILE
 from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.reports import figures
@@ -30,7 +31,7 @@ from MedSegLensLib.reports.atlas_pictures import (
     write_anatomy,
     write_outlines,
 )
-from MedSegLensLib.reports.atlas_rows import STABLE, latent_entry
+from MedSegLensLib.reports.atlas_rows import latent_entry
 from MedSegLensLib.reports.run_report import BACKGROUNDS, LABEL_WORDS, LABELS
 
 PAGE, DATA, IMAGES = "index.html", "data.js", "images"

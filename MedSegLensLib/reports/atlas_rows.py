@@ -12,9 +12,6 @@ from MedSegLensLib.reports import wording
 if TYPE_CHECKING:
     from MedSegLensLib.reports.atlas_examples import BestExamples
 
-STABLE = 0.7
-"""A latent is called stable from this decoder cosine to its partners in the lenses of other seeds."""
-
 GROUPS = ("share", "auroc", "iou", "intensity", "influence")
 """Columns named <group>_<what> are gathered by group."""
 

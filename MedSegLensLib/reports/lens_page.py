@@ -31,12 +31,15 @@ PROBES = {
     "best_channel": Series("best raw channel", "#E69F00", "square"),
     "best_component": Series("best principal component", "#CC79A7", "triangle"),
     "random_encoder": Series("best latent of a random encoder", NULL, "diamond"),
+    "random_direction": Series("best of as many random directions", "#009E73", "ring"),
     "shuffled": Series("best latent, labels shuffled", "#D55E00", "cross"),
 }
 FEW = {
     "sparse_5": Series("5 latents", LENS),
-    "sparse_1": Series("1 latent", "#56B4E9", "ring"),
-    "dense": Series("all raw channels", "#E69F00", "square"),
+    "dense": Series("all raw channels", "#009E73", "ring"),
+    "sparse_5_channels": Series("5 raw channels", "#E69F00", "square"),
+    "sparse_5_components": Series("5 principal components", "#CC79A7", "triangle"),
+    "sparse_5_random_encoder": Series("5 latents of a random encoder", NULL, "diamond"),
     "sparse_5_shuffled": Series("5 latents, labels shuffled", "#D55E00", "cross"),
 }
 COSINES = {
@@ -85,7 +88,7 @@ def render_lens_page(facts: dict) -> str:
         "dice": _dice(facts["splice"]),
         "stability": _stability(facts["stability"]),
         "probes": _probes(facts["probes"], PROBES, "AUROC of one feature on unseen tokens"),
-        "few": _probes(facts["probes"], FEW, "AUROC of a few latents together, and of all channels"),
+        "few": _probes(facts["probes"], FEW, "AUROC of five together, and of all channels"),
         "edits": _edits(facts["selectivity"]),
         "curves": _curves(facts["training"]["log"]),
     }
@@ -159,7 +162,8 @@ def _stability(stability: dict | None):
     counts = {"lens": stability["histogram"]}
     counts |= {name: stability["nulls"][name]["histogram"] for name in ("tokens", "random")}
     counts = {name: values for name, values in counts.items() if sum(values)}
-    title = "Worst cosine to the partner in the other seeds, latents of the lesion (stable from 0.7 on)"
+    title = "Worst cosine to the partner in the other seeds, latents of the lesion"
+    title += f" (stable from {stability['at_least']:g} on)"
     return bars(bins, counts, COSINES, title, "% of the latents")
 
 

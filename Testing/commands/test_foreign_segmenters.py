@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from MedSegLensLib.cases.phantom import phantom
+from MedSegLensLib.cases.reading import read_case
 from MedSegLensLib.cases.writing import write_case
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe
 from MedSegLensLib.editing.session import Session
-from MedSegLensLib.lenses.files import save_lens
+from MedSegLensLib.lenses.files import load_lens, save_lens
 from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.packs.verify import verify
 from MedSegLensLib.segmenters.engine import Engine
@@ -212,6 +213,73 @@ def test_a_torch_function_is_refused_until_its_module_is_named(run, about, own, 
     assert code == 4 and VARIABLE in refused["error"]["remedy"]
     code, _ = run("pack", "show", tmp_path / "whole")  # what a pack says of itself is read without its code
     assert code == 0
+
+
+SWIN_MODULE = """
+from monai.networks.nets import SwinUNETR
+
+
+def make(**arguments):
+    return SwinUNETR(**arguments)
+"""
+SWIN = {
+    "input": {"modalities": ["t1n", "t1c", "t2w", "t2f"]},
+    "segmenter": {
+        "sampling": "patches",
+        "patch_size": [64, 64, 64],
+        "overlap": 0.25,
+        "arguments": {"in_channels": 4, "out_channels": 3, "feature_size": 12, "depths": [1, 1, 1, 1]},
+    },
+    "outputs": {"kind": "sigmoid", "channels": ["TC", "WT", "ET"]},
+    "held_out": ["case-2"],
+}
+
+
+@pytest.mark.slow
+def test_a_swin_transformer_in_3d_becomes_a_pack_and_goes_all_the_way(run, about, tmp_path, monkeypatch):
+    pytest.importorskip("einops")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "swin_net.py").write_text(SWIN_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.delitem(sys.modules, "swin_net", raising=False)
+    from monai.networks.nets import SwinUNETR
+
+    torch.manual_seed(0)
+    network = SwinUNETR(**SWIN["segmenter"]["arguments"]).eval()
+    settle(network, torch.nn.functional.avg_pool3d(3 * torch.randn(1, 4, 64, 64, 64), 3, 1, 1))
+    save_file(network.state_dict(), tmp_path / "swin.safetensors")
+    for seed in (1, 2):
+        write_case(phantom(seed, size=(60, 64, 48), spacing=(3.0, 3.0, 3.5)), tmp_path / "cases" / f"case-{seed}")
+    tap, cases, case = "decoder2", tmp_path / "cases", tmp_path / "cases" / "case-2"
+    trusted = ("--trust-module", "swin_net")
+
+    def done(*arguments) -> dict:
+        code, said = run(*arguments, *trusted)
+        assert code == 0, said
+        return said
+
+    made = ("--torch", "swin_net:make", "--weights", tmp_path / "swin.safetensors", "--about", about(**SWIN))
+    built = done("pack", "build", *made, "--taps", tap, "--out", tmp_path / "bare")
+    assert built["taps"][0]["channels"] == 12 and built["taps"][0]["grid"] == [32, 32, 32]
+    trained = done(
+        "train", "lens", "--pack", tmp_path / "bare", "--tap", tap, "--cases", cases, *LENS, "--out", tmp_path / "lens"
+    )
+    assert load_lens(tmp_path / "lens").metadata["cases"] == ["case-1"] and trained["held_out"]["n_tokens"] > 0
+    pack = tmp_path / "pack"
+    added = done("pack", "add-lens", tmp_path / "bare", "--lens", tmp_path / "lens", "--cases", cases, "--out", pack)
+    assert set(added["quality"]["dice"]) == {"case-2"} and verify(pack) == []
+    assert len(load_pack(pack).catalogue()) == 24
+
+    judged = done("evaluate", "lens", "--pack", pack, "--cases", cases, "--quick", "--out", tmp_path / "report")
+    assert judged["verdict"]["word"] in ("With care", "Do not trust") and (tmp_path / "report" / "lens.html").exists()
+    done("segment", case, "--pack", pack, "--out", tmp_path / "plain.nii.gz")
+    read = read_case(case)
+    session = assert_edits_like_the_plain_way(pack, read)
+    latent = max(range(24), key=lambda j: float(session.codes_at(tap).dense(j).sum()))
+    done("edit", case, "--pack", pack, "--latent", latent, "--scale", "0", "--out", tmp_path / "edited.nii.gz")
+    plain, edited = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"{n}.nii.gz"))) for n in ("plain", "edited"))
+    assert plain.shape == sitk.GetArrayFromImage(read.labels).shape and len(np.unique(plain)) >= 3
+    assert (plain != edited).any()
 
 
 def test_a_network_that_cannot_be_captured_is_run_whole_for_each_edit(run, about, own, tmp_path, case):

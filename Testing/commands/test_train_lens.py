@@ -9,6 +9,7 @@ import torch
 
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
+from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.files import load_lens
 from MedSegLensLib.lenses.training import Training
 
@@ -112,6 +113,45 @@ def test_a_training_that_was_stopped_goes_on_and_harvests_nothing_again(run, pac
     assert not list((tmp_path / "stopped").rglob("checkpoint*")) and not (tmp_path / "stopped" / ".harvested").exists()
 
 
+def test_one_lens_that_runs_away_does_not_stop_the_others(run, pack, cases, tmp_path):
+    config = {"tap": TAP, "width": 48, "k": 4, "steps": 12, "batch": 256, "tokens": 3000, "log_every": 4}
+    sweep = [{"seed": 1}, {"lr": 1e20, "warmup": 0.0, "seed": 2}, {"seed": 3}]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sweep": sweep}))
+    arguments = ("--config", tmp_path / "config.json", "--pack", pack, "--cases", cases, "--out", tmp_path / "out")
+    code, data = run(*arguments)
+    assert code == 0 and [entry["seed"] for entry in data["lenses"]] == [1, 3]
+    (failed,) = data["failed"]
+    assert "no number any more at step" in failed["cause"] and "lower lr (it was 1e+20)" in failed["remedy"]
+    assert [path.name for path in Path(failed["folder"]).iterdir()] == ["failed.json"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sweep": sweep[1:2] * 2}))
+    code, data = run(*arguments[:-1], tmp_path / "none")
+    assert code == 2 and "all 2 lenses" in data["error"]["subject"] and "lower lr" in data["error"]["remedy"]
+
+
+def test_a_sweep_that_goes_on_says_again_which_lens_had_run_away(run, pack, cases, tmp_path, monkeypatch):
+    config = {"tap": TAP, "width": 48, "k": 4, "steps": 12, "batch": 256, "tokens": 3000}
+    sweep = [{"seed": 1}, {"lr": 1e20, "warmup": 0.0, "seed": 2}]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"sweep": sweep}))
+    arguments = ("--config", tmp_path / "config.json", "--pack", pack, "--cases", cases, "--out", tmp_path / "out")
+    step, steps = Training.step, []
+
+    def stopping(training):
+        if training.done == 9:
+            raise KeyboardInterrupt
+        step(training)
+
+    def counting(training):
+        steps.append(training.config.seed)
+        step(training)
+
+    monkeypatch.setattr(Training, "step", stopping)
+    assert run(*arguments)[0] == 130
+    monkeypatch.setattr(Training, "step", counting)
+    code, data = run(*arguments, "--resume")
+    assert code == 0 and set(steps) == {1} and len(steps) < 12
+    assert [entry["seed"] for entry in data["lenses"]] == [1] and "at step" in data["failed"][0]["cause"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -146,3 +186,28 @@ def test_cases_that_a_pack_holds_out_are_not_trained_on(run, pack, cases, tmp_pa
     assert list(case_folders(cases / "case-1", [], ())) == ["case-1"]
     code, data = run("--pack", pack, "--tap", TAP, "--cases", tmp_path / "nowhere", "--out", tmp_path / "o", *QUICK)
     assert code == 3 and "folder" in data["error"]["cause"]
+
+
+def chosen(cases: dict, named: bool = False, held_out=(), trained_on=()):
+    from MedSegLensLib.commands.train_lens import Segmenter, without_unseen
+
+    return without_unseen(cases, named, Segmenter(None, None, None, held_out, trained_on))
+
+
+def test_a_case_that_the_pack_holds_out_is_refused_by_name_however_it_was_given():
+    a, b = Path("a"), Path("b")
+    assert chosen({"a": a}, held_out=("b",)) == ({"a": a}, [])
+    for named in (True, False):
+        with pytest.raises(UsageError, match=r"b: the pack holds it out"):
+            chosen({"a": a, "b": b}, named, held_out=("b",))
+
+
+def test_what_a_segmenter_was_not_trained_on_stays_unseen_unless_it_is_named():
+    a, b, c = Path("a"), Path("b"), Path("c")
+    kept, notes = chosen({"a": a, "b": b, "c": c}, trained_on=("a", "c"))
+    assert list(kept) == ["a", "c"] and "Left out" in notes[0] and "not trained on them: b." in notes[0]
+    kept, notes = chosen({"a": a, "b": b}, True, trained_on=("a",))
+    assert list(kept) == ["a", "b"] and "Not unseen any more: the segmenter was not trained on b" in notes[0]
+    kept, notes = chosen({"b": b}, trained_on=("a",))  # nothing else is there: it was meant
+    assert list(kept) == ["b"] and "Not unseen any more" in notes[0]
+    assert chosen({"a": a, "b": b}) == ({"a": a, "b": b}, [])  # whose training is not known

@@ -9,7 +9,7 @@ from MedSegLensLib.cases.case import Case
 from MedSegLensLib.cases.conform import InputSpec, conform
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.editing.code_histograms import N_BINS, CodeBins, linear_histogram, quantiles
-from MedSegLensLib.editing.evidence import SUMS, Evidence
+from MedSegLensLib.editing.evidence import BANDS, SUMS, Evidence
 from MedSegLensLib.editing.places import brain_tokens, token_box, token_middle
 from MedSegLensLib.editing.siblings import Pairs
 from MedSegLensLib.editing.tissues import CSF, GREY, WHITE, tissues
@@ -19,10 +19,8 @@ from MedSegLensLib.editing.token_facts import (
     ED,
     EDGE_MM,
     ET,
-    MIDLINE,
     NCR,
     UNLABELLED,
-    WT_BORDER,
     CaseFacts,
     signed_distance,
 )
@@ -117,11 +115,36 @@ def test_a_latent_that_is_a_region_separates_it_fully_and_noise_does_not(conform
 
 
 def test_bands_are_told_from_what_lies_beside_them(conformed, facts):
-    bands = [(facts.bands & bit > 0) * noise(len(facts.part)) for bit in (WT_BORDER, BRAIN_EDGE, MIDLINE)]
+    bands = [(facts.bands & bit > 0) * noise(len(facts.part)) for bit in BANDS.values()]
     measured = evidence_of(conformed, facts, *bands).auroc_of_bands()
-    for latent, name in enumerate(("auroc_wt_border", "auroc_brain_edge", "auroc_midline")):
-        assert measured[name][latent] == 1
-        assert all(measured[other][latent] < 1 for other in measured if other != name)
+    assert set(measured) == {f"{measure}_{band}" for measure in ("auroc", "iou") for band in BANDS}
+    for latent, name in enumerate(BANDS):
+        assert measured[f"auroc_{name}"][latent] == measured[f"iou_{name}"][latent] == 1
+        others = [band for band in BANDS if band != name]
+        assert all(measured[f"{measure}_{other}"][latent] < 1 for measure in ("auroc", "iou") for other in others)
+
+
+def test_bands_are_measured_as_scikit_learn_does_at_any_code(conformed, facts):
+    brain, codes = facts.brain, noise(len(facts.part)) * (facts.part >= NCR) * (noise(len(facts.part)) > 0.4)
+    measured = evidence_of(conformed, facts, codes).auroc_of_bands()
+    for name, bit in BANDS.items():
+        truth = (facts.bands & bit > 0)[brain]
+        assert measured[f"auroc_{name}"][0] == pytest.approx(roc_auc_score(truth, codes[brain]), abs=0.005)
+        overlaps = [
+            np.sum(truth & (codes[brain] >= t)) / np.sum(truth | (codes[brain] >= t))
+            for t in np.unique(codes[codes > 0])
+        ]
+        assert measured[f"iou_{name}"][0] == pytest.approx(max(overlaps), abs=0.01)
+
+
+def test_borders_are_asked_of_labelled_cases_only(conformed, expert, facts):
+    unlabelled = facts_of(conformed, None)
+    codes = (facts.bands & BRAIN_EDGE > 0) * noise(len(facts.part))
+    one, both = evidence_of(conformed, facts, codes), evidence_of(conformed, facts, codes)
+    both.merge(evidence_of(conformed, unlabelled, codes))
+    alone, joined = one.auroc_of_bands(), both.auroc_of_bands()
+    assert joined["auroc_ed_border"][0] == alone["auroc_ed_border"][0] and joined["auroc_brain_edge"][0] == 1
+    assert both.bands[list(BANDS).index("brain_edge")] == 2 * one.bands[list(BANDS).index("brain_edge")]
 
 
 def test_bands_reach_as_far_as_they_say(conformed, expert, facts):

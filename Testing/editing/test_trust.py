@@ -22,7 +22,7 @@ from MedSegLensLib.editing.trust import (
     steered,
     with_lens,
 )
-from MedSegLensLib.editing.verdict import verdict
+from MedSegLensLib.editing.verdict import NULLS_OF_FIVE, NULLS_OF_ONE, verdict
 from MedSegLensLib.errors import CaseError, UsageError
 from MedSegLensLib.lenses.nulls import random_rows
 
@@ -130,14 +130,16 @@ def test_a_push_along_a_direction_is_what_a_full_pass_gives(whole_session, tap):
 
 
 def test_edits_stand_beside_random_pushes_and_end_in_time(whole_session, tap):
-    effects = edit_effects(whole_session, tap, EFFORT, lambda stage, share: None)
-    assert {e.region for e in effects} <= {"WT", "TC", "ET"} and effects
+    effects, wanted = edit_effects(whole_session, tap, EFFORT, lambda stage, share: None)
+    assert {e.region for e in effects} <= {"WT", "TC", "ET"} and 0 < len(effects) <= wanted
     for e in effects:
         assert e.random_most_ml >= e.random_moved_ml >= 0 <= e.moved_ml
         assert np.isnan(e.target_share) or 0 <= e.target_share <= 1
-    summary = selectivity(effects)
+    summary = selectivity(effects, EFFORT.directions)
     assert 0 <= summary["beats_random"] <= 1 and len(summary["edits"]) == len(effects)
-    assert len(edit_effects(whole_session, tap, replace(EFFORT, seconds=-1.0), lambda stage, share: None)) == 1
+    assert summary["by_chance"] == 0.5  # two equal things, of which either may be the larger
+    one, asked = edit_effects(whole_session, tap, replace(EFFORT, seconds=-1.0), lambda stage, share: None)
+    assert len(one) == 1 and asked == wanted
     assert selectivity([]) is None
 
 
@@ -148,7 +150,11 @@ def test_every_measure_of_a_lens_has_its_null(facts):
     assert "random_encoder" in facts["splice"]["nulls"]
     for probe in facts["probes"].values():
         assert abs(probe["shuffled"] - 0.5) < 0.15 and 0 <= probe["best_latent"] <= 1
+        assert 0.5 < probe["random_direction"] <= 1
+        assert max(probe["sparse_5_channels"], probe["sparse_5_components"]) <= probe["dense"] + 0.1
     assert len(facts["cases"]["fit"]) == len(facts["cases"]["score"]) == 1
+    nulls = {g["measure"]: g["null"] for g in facts["verdict"]["grades"]}
+    assert [measure for measure, null in nulls.items() if null is None] == ["dead latents"]
 
 
 def test_a_permuted_twin_is_wholly_stable(facts):
@@ -174,6 +180,7 @@ def test_without_seeds_and_training_cases_it_says_what_is_not_known(pack, tap, c
     facts = examine(with_lens(pack, pack.lens(tap)), tap, Cohort([], cases[:1]), [], replace(EFFORT, null_steps=0))
     assert facts["stability"] is None and facts["probes"] is None
     assert any("another seed" in n for n in facts["notes"]) and any("probes" in n for n in facts["notes"])
+    assert any("frozen random decoder" in n for n in facts["notes"]) and facts["effort"]["null_steps"] == 0
     assert "not known" in {g["grade"] for g in facts["verdict"]["grades"]}
 
 
@@ -194,13 +201,15 @@ def test_a_case_without_labels_is_refused(pack, cases):
 
 def good_facts() -> dict:
     probe = {"best_latent": 0.98, "best_channel": 0.9, "dense": 0.99, "sparse_5": 0.985}
+    probe |= dict.fromkeys(NULLS_OF_ONE, 0.85) | dict.fromkeys(NULLS_OF_FIVE, 0.9)
+    rebuilt = {"lens": 0.97, "random_encoder": 0.6, "random_decoder": 0.8}
     return {
-        "reconstruction": {"lens": {"lesion": 0.97}, "random_encoder": {"lesion": 0.6}},
+        "reconstruction": {name: {"lesion": value} for name, value in rebuilt.items()},
         "splice": {"loss_pp": 0.4, "share_recovered": 0.99, "nulls": {"random_encoder": {"share_recovered": 0.3}}},
         "activity": {"dead_share": 0.01},
         "stability": {"share_on_lesion": 0.6, "null_share": 0.1},
         "probes": {"WT": probe, "csf": {**probe, "best_latent": 0.1}},
-        "selectivity": {"beats_random": 1.0},
+        "selectivity": {"beats_random": 1.0, "by_chance": 0.25},
     }
 
 
@@ -219,6 +228,19 @@ def test_what_its_null_reaches_too_was_not_earned():
     facts["splice"]["nulls"]["random_encoder"] = {"loss_pp": 0.2, "share_recovered": 1.01}
     grades = {g["measure"]: g["grade"] for g in verdict(facts)["grades"]}
     assert grades["Dice lost when spliced in, worst, pp"] == grades["share of Dice recovered"] == "with care"
+
+
+@pytest.mark.parametrize("null", ["random_direction", "sparse_5_channels"])
+def test_a_latent_that_says_no_more_than_a_direction_at_random_was_not_earned(null):
+    facts = good_facts()
+    facts["probes"]["WT"] = facts["probes"]["WT"] | {null: 0.99}
+    assert verdict(facts)["means"] == "with care"
+
+
+def test_a_quick_look_calls_no_reconstruction_good_whose_nearest_null_was_not_asked():
+    facts = good_facts()
+    facts["reconstruction"].pop("random_decoder")
+    assert verdict(facts)["keeps"] == "with care"
 
 
 def test_a_poor_reconstruction_that_the_segmentation_does_not_notice_is_said_as_such():

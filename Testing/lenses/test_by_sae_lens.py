@@ -1,17 +1,20 @@
 """Kinds that sae-lens trains, from our tokens: trained there, read here, and the same codes in both."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lens_samples import planted_tokens
 
-from MedSegLensLib.errors import UsageError
+from MedSegLensLib.errors import Cancelled, UsageError
 from MedSegLensLib.lenses.by_sae_lens import train_by_sae_lens
+from MedSegLensLib.lenses.checkpoint import LossIsNoNumber
 from MedSegLensLib.lenses.files import load_lens, save_lens
+from MedSegLensLib.lenses.lens_config import SAE_LENS_KINDS, LensConfig
 from MedSegLensLib.lenses.sampling import BRAIN, TokenBuffer
-from MedSegLensLib.lenses.training import SAE_LENS_KINDS, LensConfig, Training
+from MedSegLensLib.lenses.training import Training
 
 
 def buffer_of(x, held_out=2000):
@@ -57,6 +60,46 @@ def test_an_sae_of_any_known_architecture_that_saelens_saved_gives_the_same_reco
     with torch.inference_mode():
         assert torch.allclose(ours.decode(ours.encode(x)), theirs(x), atol=1e-4)
         assert torch.equal(ours.encode(x) > 0, theirs.encode(x) > 0)
+
+
+@pytest.mark.saelens
+@pytest.mark.parametrize("kind", SAE_LENS_KINDS)
+def test_a_training_by_sae_lens_that_was_stopped_goes_on_to_the_same_bits(kind, tmp_path):
+    pytest.importorskip("sae_lens")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    x, _ = planted_tokens(8000)
+    config = LensConfig("tap", 96, 4, steps=60, batch=256, lr=3e-3, kind=kind, log_every=10)
+    path = tmp_path / "checkpoint.safetensors"
+
+    def stop(said, share):
+        if share > 0.4:
+            raise Cancelled("lens training")
+
+    with pytest.raises(Cancelled):
+        train_by_sae_lens(buffer_of(x), config, stop, path)
+    told = []
+    went_on = train_by_sae_lens(buffer_of(x), config, lambda said, share: told.append(share), path, resume=True)
+    at_once = train_by_sae_lens(buffer_of(x), config)
+    torch.set_num_threads(threads)
+    assert told[0] > 0.4
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"):
+        assert torch.equal(getattr(went_on, name), getattr(at_once, name)), name
+    assert went_on.metadata["log"] == at_once.metadata["log"]
+    with pytest.raises(UsageError, match="lr was 0.003 and is 0.01"):
+        train_by_sae_lens(buffer_of(x), replace(config, lr=0.01), None, path, resume=True)
+
+
+@pytest.mark.saelens
+def test_a_training_by_sae_lens_that_runs_away_leaves_its_account(tmp_path):
+    pytest.importorskip("sae_lens")
+    x, _ = planted_tokens(8000)
+    config = LensConfig("tap", 96, 4, steps=60, batch=256, lr=1e30, warmup=0.0, kind="standard")
+    path = tmp_path / "checkpoint.safetensors"
+    for _ in range(2):  # the second is told by the account of the first
+        with pytest.raises(LossIsNoNumber, match="no number any more at step.*lower lr"):
+            train_by_sae_lens(buffer_of(x), config, None, path, resume=True)
+        assert (tmp_path / "failed.json").exists()
 
 
 def test_where_sae_lens_is_absent_the_way_to_have_it_is_said(monkeypatch):

@@ -134,8 +134,10 @@ def test_a_configuration_that_is_not_json_is_refused(saved, content):
         ({"threshold": None}, "should hold"),
         ({"extra": torch.zeros(3)}, "extra"),
         ({"b_enc": torch.zeros(40, dtype=torch.int64)}, "b_enc is I64"),
-        ({"b_enc": torch.full((40,), float("nan"))}, "nan"),
-        ({"threshold": torch.full((40,), -1.0)}, "negative threshold"),
+        ({"b_enc": torch.full((40,), float("nan"))}, "b_enc holds nan or inf in 40 of 40 values"),
+        ({"threshold": torch.full((40,), -1.0)}, "threshold is negative for 40 latents"),
+        ({"W_enc": torch.full((12, 40), 1e38)}, "too large to compute with in float32: a latent's code"),
+        ({"W_dec": torch.full((40, 12), 1e30)}, "too large to compute with in float32: W_enc holds nan or inf"),
     ],
 )
 def test_wrong_weights_are_refused(saved, changes, cause):
@@ -183,6 +185,13 @@ def test_a_missing_file_is_named(saved, name):
     (saved / name).unlink()
     with pytest.raises(PackError, match=f"{name}.*missing"):
         load_lens(saved)
+
+
+def test_a_lens_that_holds_no_numbers_is_not_written(lens, tmp_path):
+    lens.b_enc[3] = float("nan")
+    with pytest.raises(UsageError, match="b_enc holds nan or inf in 1 of 40 values.*lower lr"):
+        save_lens(lens, tmp_path / "lens")
+    assert not (tmp_path / "lens").exists()
 
 
 def test_weights_beyond_float16_need_float32(lens, tmp_path):

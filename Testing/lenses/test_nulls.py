@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from lens_samples import planted_tokens, random_lens
 
+from MedSegLensLib.lenses.calibration import threshold_at_k
 from MedSegLensLib.lenses.measures import explained_variance, l0
 from MedSegLensLib.lenses.nulls import (
-    calibrated,
     on_components,
     principal_components,
     random_decoder_lens,
     random_encoder_lens,
     random_rows,
     stability_nulls,
-    token_rows,
     untrained_lens,
 )
 from MedSegLensLib.lenses.stability import stable_share
@@ -42,15 +42,15 @@ def test_principal_components_keep_the_most_that_so_many_can(tokens):
     assert torch.allclose(on_components(tokens, *principal_components(tokens, 99)), tokens, atol=1e-3)
 
 
-def test_rows_have_unit_norm_and_a_seed(tokens):
-    for make in (lambda s: random_rows(20, 32, s), lambda s: token_rows(tokens, 20, s, noise=1.0)):
-        assert torch.allclose(make(1).norm(dim=1), torch.ones(20), atol=1e-5)
-        assert torch.equal(make(1), make(1)) and not torch.equal(make(1), make(2))
+def test_rows_have_unit_norm_and_a_seed():
+    assert torch.allclose(random_rows(20, 32, 1).norm(dim=1), torch.ones(20), atol=1e-5)
+    assert torch.equal(random_rows(20, 32, 1), random_rows(20, 32, 1))
+    assert not torch.equal(random_rows(20, 32, 1), random_rows(20, 32, 2))
 
 
 def test_every_null_has_the_l0_of_the_lens_it_stands_beside(tokens, like):
     nulls = [
-        untrained_lens(tokens, token_rows(tokens, 64, 0), like, tokens),
+        untrained_lens(tokens, F.normalize(tokens[:64] - tokens.mean(0), dim=1), like, tokens),
         random_encoder_lens(tokens, like, tokens),
         random_decoder_lens(tokens, like, tokens, steps=50, batch=256),
     ]
@@ -79,7 +79,9 @@ def test_the_random_decoder_stays_random_while_its_encoder_learns(tokens, like):
 
 def test_the_threshold_is_where_k_latents_fire(tokens, like):
     like.k = 7
-    assert l0(calibrated(like, tokens).encode(tokens)) == pytest.approx(7, rel=1e-3)
+    like.threshold.fill_(threshold_at_k(like, tokens))
+    assert l0(like.encode(tokens)) == pytest.approx(7, rel=1e-3)
+    assert threshold_at_k(like, torch.zeros(10, 32) + like.b_dec) == 0  # fewer than 7 are above zero there
 
 
 def test_what_nobody_trained_is_not_stable(tokens):

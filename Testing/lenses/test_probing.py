@@ -74,15 +74,18 @@ def test_a_feature_low_in_the_region_serves_as_well():
 
 def test_the_planted_latent_is_found_and_beats_every_channel(found):
     one = found["one"]
-    assert one.latent.feature == 7 and one.sparse[1].features == (7,)
+    assert one.latent.feature == 7 and one.sparse["latent"][1].features == (7,)
     assert one.latent.unseen > 0.97 and one.latent.unseen > one.channel.unseen + 0.1
-    assert one.latent.unseen > max(one.component.unseen, one.null.unseen) + 0.1
+    assert one.latent.unseen > max(one.component.unseen, one.null.unseen, one.direction.unseen) + 0.1
 
 
 def test_two_latents_need_a_probe_of_two(found):
     two = found["two"]
-    assert set(two.sparse[5].features) >= {11, 12}
-    assert two.sparse[5].unseen > 0.97 > 0.9 > two.sparse[1].unseen
+    latents = two.sparse["latent"]
+    assert set(latents[5].features) >= {11, 12}
+    assert latents[5].unseen > 0.97 > 0.9 > latents[1].unseen
+    for kind in ("channel", "component", "null"):  # five of anything else do not find what two latents are
+        assert latents[5].unseen > two.sparse[kind][5].unseen + 0.03
     assert two.dense.unseen > 0.97  # a plane finds them too, with all the channels
 
 

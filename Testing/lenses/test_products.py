@@ -7,9 +7,10 @@ import pytest
 import torch
 from lens_samples import planted_tokens
 
+from MedSegLensLib.lenses.lens_config import LensConfig
 from MedSegLensLib.lenses.products import Pattern
 from MedSegLensLib.lenses.sampling import BRAIN, TokenBuffer
-from MedSegLensLib.lenses.training import LensConfig, Training
+from MedSegLensLib.lenses.training import Training
 
 CONFIG = LensConfig("tap", width=64, k=4, batch=128, steps=10, products="dense")
 

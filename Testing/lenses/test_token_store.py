@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from MedSegLensLib.errors import CaseError, OutputError, UsageError
+from MedSegLensLib.lenses.lens_config import LensConfig
 from MedSegLensLib.lenses.sampling import AIR, BRAIN, LESION, STRATA
 from MedSegLensLib.lenses.token_store import HarvestPlan, TokenStore
-from MedSegLensLib.lenses.training import LensConfig, train_lens
+from MedSegLensLib.lenses.training import train_lens
 
 PLAN = HarvestPlan(("deep", "fine"), "abc", per_case=400, natural=100, shares={"air": 0.1, "brain": 0.5, "lesion": 0.4})
 

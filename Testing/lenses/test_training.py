@@ -9,10 +9,12 @@ import torch
 from lens_samples import planted_tokens
 
 from MedSegLensLib.errors import Cancelled, UsageError
+from MedSegLensLib.lenses.checkpoint import CHECKPOINT_NAME
+from MedSegLensLib.lenses.lens_config import LensConfig
 from MedSegLensLib.lenses.measures import explained_variance, measure_lens
 from MedSegLensLib.lenses.ranks import ranks_of_environment
 from MedSegLensLib.lenses.sampling import BRAIN, TokenBuffer
-from MedSegLensLib.lenses.training import LensConfig, Training, train_lens, train_lenses
+from MedSegLensLib.lenses.training import Training, train_lens, train_lenses
 
 HELD_OUT = 4000
 
@@ -224,7 +226,70 @@ def test_a_loss_that_is_no_number_any_more_names_the_step_and_the_way_out(tmp_pa
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(UsageError, match=r"at step \d+.*lower lr.*it was 1e\+20") as error:
         train_lens(buffer_of(x), dataclasses.replace(CONFIG, lr=1e20, warmup=0.0), checkpoint=path)
-    assert error.value.exit_code == 2
+    assert error.value.exit_code == 2 and not path.exists()
+
+
+RUNS_AWAY = {"lr": 1e20, "warmup": 0.0}
+
+
+def test_a_loss_that_is_no_number_any_more_ends_that_lens_alone(tmp_path):
+    x, _ = planted_tokens(8000)
+    base = dataclasses.replace(CONFIG, steps=25, products="dense")
+    configs = [base, dataclasses.replace(base, **RUNS_AWAY), dataclasses.replace(base, seed=1)]
+    told = []
+    trainings = [Training(buffer_of(x), c, tmp_path / str(i) / CHECKPOINT_NAME) for i, c in enumerate(configs)]
+    for i in range(3):
+        (tmp_path / str(i)).mkdir()
+    lenses = train_lenses(trainings, lambda said, share: told.append((said, share)), checkpoint_every=1)
+    assert [lens is None for lens in lenses] == [t.failed is not None for t in trainings] == [False, True, False]
+    for i in (0, 2):
+        assert torch.equal(lenses[i].W_dec, train_lens(buffer_of(x), configs[i]).W_dec)
+    shares = [share for _, share in told]
+    assert "training 2 lenses (1 stopped" in told[-1][0] and shares == sorted(shares) and shares[-1] == 1
+
+    account = json.loads((tmp_path / "1" / "failed.json").read_text(encoding="utf-8"))
+    assert "no number any more at step" in account["cause"] and account["config"]["lr"] == 1e20
+    assert not (tmp_path / "1" / CHECKPOINT_NAME).exists() and not (tmp_path / "0" / "failed.json").exists()
+
+
+def test_a_resumed_sweep_knows_which_lens_had_stopped(tmp_path, monkeypatch):
+    x, _ = planted_tokens(8000)
+    base = dataclasses.replace(CONFIG, steps=25, products="dense")
+    configs = [base, dataclasses.replace(base, **RUNS_AWAY)]
+
+    def trainings(configs, resume):
+        found = []
+        for i, config in enumerate(configs):
+            (tmp_path / str(i)).mkdir(exist_ok=True)
+            found.append(Training(buffer_of(x), config, tmp_path / str(i) / CHECKPOINT_NAME))
+            if resume:
+                found[-1].resume()
+        return found
+
+    def stop(said, share):
+        if share > 0.5:
+            raise Cancelled("lens training")
+
+    with pytest.raises(Cancelled):
+        train_lenses(trainings(configs, False), stop)
+    sound, failed = trainings(configs, True)
+    assert sound.done > 0 and not sound.failed and failed.done == 0
+    assert "lower lr (it was 1e+20)" in failed.failed.remedy
+    first, none = train_lenses([sound, failed])
+    assert none is None and torch.equal(first.W_dec, train_lens(buffer_of(x), base).W_dec)
+    again = trainings([base, dataclasses.replace(base, seed=2)], True)[1]  # another configuration is another lens
+    assert not again.failed
+
+
+@pytest.mark.parametrize("kind", KINDS_TRIED, ids=str)
+def test_weights_that_the_last_step_spoilt_are_no_lens(kind):
+    x, _ = planted_tokens(8000)
+    training = Training(buffer_of(x), dataclasses.replace(CONFIG, steps=1, **RUNS_AWAY, **kind))
+    lens = train_lenses([training])[0]
+    if lens is None:
+        assert "no number" in training.failed.cause
+    else:  # some kinds keep their numbers in one step, however long
+        assert all(torch.isfinite(getattr(lens, name)).all() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
 
 
 def _one_of_two(rank, port, folder):

@@ -8,7 +8,12 @@ def lens_facts(**changes) -> dict:
         "lens": {"latents": 512, "channels": 64, "k": 16, "steps": 6000, "seed": 21, "seconds": 130.2},
         "pack": "glioma-unet 0.2.0",
         "tap": "model.1.submodule <last>",
-        "cases": {"fit": ["case-1", "case-2"], "score": ["case-8", "case-9"]},
+        "cases": {
+            "fit": ["case-1", "case-2"],
+            "score": ["case-8", "case-9"],
+            "spliced": ["case-8"],
+            "edited": ["case-8"],
+        },
         "tokens": {"fit": 80000, "score": 60000, "there_are": 709857},
         "notes": ["Among the cases are phantoms."],
         "reconstruction": {
@@ -69,10 +74,14 @@ def lens_facts(**changes) -> dict:
                 "best_channel": channel,
                 "best_component": channel - 0.02,
                 "random_encoder": 0.8,
+                "random_direction": 0.86,
                 "shuffled": 0.503,
                 "sparse_1": latent,
                 "sparse_5": 0.97,
                 "sparse_5_latents": [17, 3, 4, 5, 6],
+                "sparse_5_channels": 0.951,
+                "sparse_5_components": 0.962,
+                "sparse_5_random_encoder": 0.9,
                 "sparse_5_shuffled": 0.49,
                 "dense": 0.985,
             }
@@ -111,6 +120,8 @@ def lens_facts(**changes) -> dict:
             "random_moved_ml": 0.3,
             "random_target_share": 0.6,
             "beats_random": 0.5,
+            "directions": 3,
+            "by_chance": 0.25,
             "edits": [
                 {
                     "case": "case-8",

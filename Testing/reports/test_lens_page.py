@@ -65,7 +65,8 @@ def test_every_measure_stands_beside_its_null(page):
     assert ["explained variance on the lesion", "0.963", "0.810", "at least 0.95", "below 0.9", "✓good"] in rows
     stable = ["latents of the lesion that every seed finds again", "42 %", "22 %", "at least 50 %", "below 25 %"]
     assert [*stable, "!with care"] in rows
-    assert any(row[0] == "necrotic core" and row[2:5] == ["17 (low)", "0.880", "−0.004"] for row in rows)
+    assert any(row[0] == "necrotic core" and row[2:6] == ["17 (low)", "0.880", "−0.004", "+0.020"] for row in rows)
+    assert any(row[0] == "whole tumour" and row[-3:] == ["0.970", "−0.015", "+0.008"] for row in rows)
     assert ["17", "301", "0.91", "4.30", "1.20"] in rows
 
 
@@ -77,7 +78,7 @@ def test_says_the_numbers_in_sentences(page):
         "2.3 % of the latents fire on none of 140,000 tokens",
         "Of the 214 latents of the lesion, 42 % have a partner",
         "Untrained directions of tokens: 22 % (they explain 0.41 of the variance",
-        "50 % of the edits move more of the region than every random push",
+        "50 % of the 2 edits move more of the region than every such push (one more random push: 25 %)",
         "not a medical device",
     ):
         assert words in text

@@ -6,7 +6,8 @@ const $ = (id) => document.getElementById(id);
 const PAGE = 48;
 const WHERE = { ncr: "necrotic core", ed: "edema", et: "enhancing tumour", wt: "whole tumour", tc: "tumour core",
   brain: "brain outside the tumour", air: "edge of the brain", csf: "CSF", gm: "grey matter", wm: "white matter",
-  wt_border: "border of the whole tumour", et_border: "border of the enhancing tumour", brain_edge: "edge of the brain",
+  wt_border: "border of the whole tumour", et_border: "border of the enhancing tumour",
+  ncr_border: "border of the necrotic core", ed_border: "border of the edema", brain_edge: "edge of the brain",
   midline: "midline" };
 const NOT_KNOWN = "not known";
 const own = (object, key) => object && Object.hasOwn(object, key) ? object[key] : undefined;
@@ -249,7 +250,7 @@ function known(...rows) {
 }
 
 function regionTable(l) {
-  const keys = ["ncr", "ed", "et", "wt", "tc", "wt_border", "et_border", "brain", "csf", "gm", "wm", "brain_edge", "midline", "air"];
+  const keys = ["ncr", "ed", "et", "wt", "tc", "wt_border", "et_border", "ncr_border", "ed_border", "brain", "csf", "gm", "wm", "brain_edge", "midline", "air"];
   const columns = [["share of its activation", "share", percent], ["AUROC", "auroc", fixed], ["best IoU", "iou", fixed], ["influence", "influence", signed]]
     .filter(([, group]) => l[group]);
   const rows = keys.filter((k) => columns.some(([, g]) => own(l[g], k) != null));
