@@ -8,7 +8,7 @@ Everything is a function of place in millimetres (x to the left, y to the back, 
 any size, spacing and direction samples the same brain.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from MedSegLensLib.cases.case import MODALITIES, PHANTOM, Case
 from MedSegLensLib.cases.random_fields import Fields
+from MedSegLensLib.errors import UsageError
 
 # Tissues. The lesion's are its BraTS labels + 5.
 AIR, CSF, GREY, WHITE, DEEP_GREY, VESSEL, NCR, ED, ET = range(9)
@@ -32,6 +33,15 @@ CONTRAST = {
 VARIATION = np.array([0.05, 0.03, 0.03, 0.03, 0.10, 0.10, 0.08, 0.08])
 """Standard deviation of those means from phantom to phantom, as a share, in the same order."""
 
+SHAPES = {
+    "usual": "one tumour in a hemisphere, most with a necrotic core and an enhancing rim",
+    "large": "one much larger tumour with wide edema, as when a patient comes late",
+    "diffuse": "one that does not enhance and has no distinct core, as of low grade",
+    "midline": "one in the brain stem that hardly enhances and has little edema, as in children",
+    "several": "3 to 6 small round ones that enhance, as of metastases",
+}
+"""Of tumours. Caricatures: what tells them apart is drawn, and nothing was fitted to patients of such a kind."""
+
 REACH = np.array([78.0, 98.0, 84.0])
 """Half the sides (mm) of the box that every brain fits in."""
 
@@ -45,6 +55,7 @@ def phantom(
     direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
     modalities: tuple[str, ...] = MODALITIES,
     enhancing: bool | None = None,
+    shape: str = "usual",
 ) -> Case:
     """The phantom case of a seed; the same seed and arguments give the same voxels.
 
@@ -52,17 +63,23 @@ def phantom(
     size, spacing (mm), direction (row-major cosines, LPS): the grid, in x, y, z order; the brain is at its centre. A
         grid smaller than the brain crops it: for a small and fast phantom keep size * spacing near 160 x 200 x 170 mm.
     modalities: which volumes the case has.
-    enhancing: whether the tumour enhances; None lets the seed choose (four of five do).
+    enhancing: whether the tumour enhances; None lets the seed choose (four of five do), or the shape where it is not
+        the usual one.
+    shape: one of `SHAPES`. Raises UsageError for another.
     """
+    if shape not in SHAPES:
+        raise UsageError(shape, "is no shape of a phantom's tumour.", f"Shapes are {', '.join(SHAPES)}.")
     rng = np.random.default_rng(seed)
     box, start = _box_around_brain(size, spacing, direction)
     brain = _Brain.drawn(rng)
-    lesion = _Lesion.drawn(rng, brain, enhancing) if tumour else None
+    lesions = _drawn(rng, brain, enhancing, shape) if tumour else []
     fields = Fields(box, REACH, rng)
 
-    place = fields.places()
-    tissue, depth = _anatomy(brain, fields, _pushed(place, lesion) if lesion else place)
-    labels, density = _grown(lesion, fields, place, tissue, depth) if lesion else (np.zeros_like(tissue), None)
+    place = pushed = fields.places()
+    for lesion in lesions:
+        pushed = _pushed(pushed, lesion)
+    tissue, depth = _anatomy(brain, fields, pushed)
+    labels, density = _all_grown(lesions, fields, place, tissue, depth)
     tissue = np.where(labels > 0, labels + (NCR - 1), tissue)
 
     images = {}
@@ -71,7 +88,9 @@ def phantom(
         if modality in modalities:
             values = _acquired(modality, Fields(box, REACH, own), tissue, density)
             images[modality] = _placed(values, start, size, spacing, direction)
-    kind = "with a simulated tumour" if tumour else "without a tumour"
+    kind = "without a tumour"
+    if tumour:
+        kind = "with a simulated tumour" + (f" of the shape '{shape}'" if shape != "usual" else "")
     note = f"{PHANTOM} {kind} (seed {seed}): invented anatomy, not a patient."
     return Case(f"phantom-{seed}", images, _placed(labels, start, size, spacing, direction), (note,))
 
@@ -117,6 +136,35 @@ class _Lesion:
             edema=float(rng.uniform(3, 20)),
             enhancing=enhances if enhancing is None else enhancing,
         )
+
+
+def _drawn(rng: np.random.Generator, brain: _Brain, enhancing: bool | None, shape: str) -> list[_Lesion]:
+    """The tumours of a seed, all of one shape (`SHAPES`)."""
+    usual = _Lesion.drawn(rng, brain, enhancing)
+    if shape == "usual":
+        return [usual]
+    if shape == "large":
+        more = {"core": rng.uniform(22, 30), "rim": rng.uniform(3, 6), "edema": rng.uniform(10, 17)}
+        return [replace(usual, **more, enhancing=enhancing is not False)]
+    if shape == "diffuse":
+        more = {"core": rng.uniform(4, 8), "edema": rng.uniform(12, 24), "stretch": rng.uniform(0.7, 1.6, 3)}
+        return [replace(usual, **more, enhancing=bool(enhancing))]
+    if shape == "midline":
+        centre = np.array([rng.uniform(-4, 4), 0.16 * brain.half[1], rng.uniform(-0.5, -0.3) * brain.half[2]])
+        more = {"core": rng.uniform(9, 14), "edema": rng.uniform(1.5, 4), "stretch": rng.uniform(0.85, 1.2, 3)}
+        return [replace(usual, centre=centre, **more, rim=1.5, enhancing=bool(enhancing))]
+    several = [_Lesion.drawn(rng, brain, True) for _ in range(rng.integers(3, 7))]
+    return [
+        replace(
+            one,
+            core=rng.uniform(3.5, 8),
+            stretch=rng.uniform(0.9, 1.1, 3),
+            rim=rng.uniform(2, 4),
+            edema=rng.uniform(3, 10),
+            enhancing=enhancing is not False,
+        )
+        for one in several
+    ]
 
 
 def _box_around_brain(size, spacing, direction) -> tuple[sitk.Image, tuple[int, int, int]]:
@@ -204,6 +252,18 @@ def _anatomy(brain: _Brain, fields: Fields, place: list[np.ndarray]) -> tuple[np
     tissue[(np.abs(x - np.float32(brain.falx)) < 2.2) & (depth < 3.5) & (z > 0)] = VESSEL
     tissue[depth <= 0] = AIR
     return tissue, depth
+
+
+def _all_grown(
+    lesions: list[_Lesion], fields: Fields, place: list[np.ndarray], tissue: np.ndarray, depth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`_grown` for each tumour; where two meet, a core lies over edema and the denser edema counts."""
+    labels, density = np.zeros_like(tissue), None
+    for lesion in lesions:
+        grown, dense = _grown(lesion, fields, place, tissue, depth)
+        labels = np.where((grown == 1) | (grown == 3) | (labels == 0), grown, labels)
+        density = dense if density is None else np.maximum(density, dense)
+    return labels, density
 
 
 def _grown(

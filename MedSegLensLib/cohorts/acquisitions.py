@@ -46,17 +46,17 @@ def low_field(volume: Volume, strength: float) -> np.ndarray:
     wanted = np.full(3, 1 + 0.6 * strength)
     wanted[volume.slices] = 5.0 * strength
     sigma = 0.08 * strength * volume.mean
-    return effects.rician_in_coarse_voxels(volume.array, volume.spacing, wanted, sigma, volume.rng)
+    return effects.rician_in_coarse_voxels(volume.array, volume.inside, volume.spacing, wanted, sigma, volume.rng)
 
 
 def thick_slices(volume: Volume, strength: float) -> np.ndarray:
     wanted = volume.spacing.copy()
     wanted[volume.slices] = 5.0 * strength
-    return effects.coarser(volume.array, volume.spacing, wanted)
+    return effects.coarser(volume.array, volume.inside, volume.spacing, wanted)
 
 
 def low_resolution(volume: Volume, strength: float) -> np.ndarray:
-    return effects.coarser(volume.array, volume.spacing, np.full(3, 1 + 1.5 * strength))
+    return effects.coarser(volume.array, volume.inside, volume.spacing, np.full(3, 1 + 1.5 * strength))
 
 
 def motion(volume: Volume, strength: float) -> np.ndarray:

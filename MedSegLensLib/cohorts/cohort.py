@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from MedSegLensLib.cases.case import MODALITIES, PHANTOM, Case
-from MedSegLensLib.cohorts.acquisitions import Acquisition
+from MedSegLensLib.cohorts.acquisitions import SIMULATED, Acquisition
 from MedSegLensLib.cohorts.phantoms import PhantomRequest
 from MedSegLensLib.errors import CaseError, UsageError
 
@@ -61,8 +61,8 @@ class CohortCase:
 
     @property
     def simulated(self) -> bool:
-        """Whether it goes through a simulated acquisition."""
-        return self.acquisition is not None
+        """Whether it goes through a simulated acquisition, or was read from files that were written as such."""
+        return self.acquisition is not None or any(note.startswith(SIMULATED) for note in self.notes)
 
     def seen_in(self, training: Iterable[str]) -> bool:
         """Whether this case, or another of the same subject, is among the names of cases that something was trained on
@@ -77,7 +77,9 @@ class CohortCase:
 
         Raises CaseError as `cases.reading` does, and where a described file is not there any more.
         """
-        case = replace(self.phantom.make() if self.phantom else self._read_files(), name=self.name)
+        case = self.phantom.make() if self.phantom else self._read_files()
+        simulated = tuple(note for note in self.notes if note.startswith(SIMULATED))
+        case = replace(case, name=self.name, notes=(*case.notes, *simulated))
         return self.acquisition.apply(case) if self.acquisition else case
 
     def key(self) -> str:

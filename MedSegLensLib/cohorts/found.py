@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from MedSegLensLib.cases.case import PHANTOM
+from MedSegLensLib.cohorts.acquisitions import SIMULATED
 from MedSegLensLib.cohorts.cohort import CohortCase, Fact
 from MedSegLensLib.errors import CaseError
 
@@ -25,7 +26,7 @@ class Found:
 
 def header_of(volume: Path) -> tuple[dict[str, Fact], tuple[str, ...]]:
     """Facts `grid` ('240 x 240 x 155 at 1 x 1 x 1 mm') and `slice_mm` (the voxel's longest side), and a note where the
-    file was written as a phantom's. Takes about a millisecond.
+    file was written as a phantom's or a simulated one's. Takes about a millisecond.
 
     Raises CaseError for a file whose header cannot be read.
     """
@@ -44,7 +45,7 @@ def header_of(volume: Path) -> tuple[dict[str, Fact], tuple[str, ...]]:
     size, spacing = reader.GetSize()[:3], reader.GetSpacing()[:3]
     grid = f"{' x '.join(map(str, size))} at {' x '.join(f'{s:.3g}' for s in spacing)} mm"
     told = reader.GetMetaData(FILE_NOTES) if reader.HasMetaDataKey(FILE_NOTES) else ""
-    return {"grid": grid, "slice_mm": round(max(spacing), 3)}, (told,) if told.startswith(PHANTOM) else ()
+    return {"grid": grid, "slice_mm": round(max(spacing), 3)}, (told,) if told.startswith((PHANTOM, SIMULATED)) else ()
 
 
 def several(names: list[str], most: int = 5) -> str:

@@ -4,11 +4,10 @@ The one exception is BraTS-PEDs, whose label values changed between two years un
 (`layout_folders.ASKED`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from MedSegLensLib.cases.case import MODALITIES
 from MedSegLensLib.cohorts import layout_bids, layout_folders, layout_ixi, table
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.found import UNSTATED, Found, Progress, several
@@ -31,7 +30,6 @@ def describe(
     layout: str | None = None,
     facts: Path | None = None,
     label_values: Mapping[int, int] | None = None,
-    require: Sequence[str] = (),
     healthy: bool = False,
     progress: Progress | None = None,
 ) -> Cohort:
@@ -40,7 +38,6 @@ def describe(
     name: by default the folder's or table's. source, licence: over those that the layout knows.
     facts: a table with facts by case or subject (`table.facts_by_name`), over those that the layout found.
     label_values: what the values of all label files mean (`CohortCase.label_values`).
-    require: modalities; cases that lack one are left out, and a note says so.
     healthy: nobody in it has a tumour, so that cases without a label file have labels of background alone.
 
     Raises CaseError where no case is found, UsageError for a layout that is not known.
@@ -58,7 +55,6 @@ def describe(
     if not found.cases:
         why = f" {' '.join(found.notes[:3])}" if found.notes else ""
         raise CaseError(path, f"no case was found in it.{why}", "Give the folder that holds the case folders.")
-    _require(found, require, path)
     if facts:
         _add_facts(found, facts)
     if label_values:
@@ -77,18 +73,6 @@ def _layout_of(path: Path) -> str:
     if layout_bids.looks_like_bids(path):
         return "bids"
     return "ixi" if layout_ixi.looks_like_ixi(path) else "folders"
-
-
-def _require(found: Found, modalities: Sequence[str], path: Path) -> None:
-    strange = [m for m in modalities if m not in MODALITIES]
-    if strange:
-        raise UsageError(strange[0], "is not a modality.", f"Modalities are {', '.join(MODALITIES)}.")
-    lacking = [case.name for case in found.cases if not set(modalities) <= set(case.modalities)]
-    if len(lacking) == len(found.cases):
-        raise CaseError(path, f"no case has all of {', '.join(modalities)}.", "Require fewer modalities.")
-    if lacking:
-        found.cases = [case for case in found.cases if case.name not in set(lacking)]
-        found.notes.append(f"Left out, since one of {', '.join(modalities)} is missing: {several(lacking)}.")
 
 
 def _add_facts(found: Found, file: Path) -> None:

@@ -16,6 +16,7 @@ class PhantomRequest:
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     modalities: tuple[str, ...] = MODALITIES
     enhancing: bool | None = None
+    shape: str = "usual"
 
     def make(self) -> Case:
         # Imported here: the phantom needs scipy, which reading a description does not.
@@ -28,6 +29,7 @@ class PhantomRequest:
             spacing=self.spacing,
             modalities=self.modalities,
             enhancing=self.enhancing,
+            shape=self.shape,
         )
 
     def to_json(self) -> dict:

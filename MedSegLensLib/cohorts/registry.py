@@ -21,7 +21,8 @@ def default_folder() -> Path:
 def registered() -> dict[str, Path]:
     """The descriptions by name; none are opened."""
     try:
-        return {path.stem: path for path in sorted(default_folder().glob("*.json")) if not path.name.startswith(".")}
+        files = [path for path in default_folder().glob("*.json") if not path.name.startswith(".")]
+        return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
     except OSError:  # a folder that may not be read has no cohorts for this user
         return {}
 

@@ -10,18 +10,24 @@ import numpy as np
 from MedSegLensLib.errors import UsageError
 
 
-def coarser(array: np.ndarray, spacing: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The array as voxels of `wanted` mm would have it, on its own grid.
+def coarser(array: np.ndarray, inside: np.ndarray, spacing: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The array as voxels of `wanted` mm would have it, on its own grid; of what is `inside`, nothing else blends in.
 
     Each coarse voxel averages over its whole width (a boxcar profile), and linear interpolation goes back. TorchIO's
     Anisotropy takes the nearest slice without averaging, which aliases and is no slice profile. Axes that are coarser
     already stay.
     """
+    weight = inside.astype(np.float32)
+    array = array * weight
     for axis, (fine, coarse) in enumerate(zip(spacing, wanted, strict=True)):
         if coarse > 1.01 * fine:
             there, back = _to_coarse(array.shape[axis], float(coarse / fine))
-            array = np.moveaxis(np.tensordot(back @ there, array, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(array, dtype=np.float32)
+            array, weight = (
+                np.moveaxis(np.tensordot(back @ there, values, axes=(1, axis)), 0, axis) for values in (array, weight)
+            )
+    # The scan had skull and fluid around the brain, not the zeros that stripping left: without the division by the
+    # weight the brain's rim would darken by half.
+    return np.where(inside, array / np.maximum(weight, np.float32(1e-3)), 0).astype(np.float32)
 
 
 def _to_coarse(count: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
@@ -49,12 +55,17 @@ def rician(array: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndar
 
 
 def rician_in_coarse_voxels(
-    array: np.ndarray, spacing: np.ndarray, wanted: np.ndarray, sigma: float, rng: np.random.Generator
+    array: np.ndarray,
+    inside: np.ndarray,
+    spacing: np.ndarray,
+    wanted: np.ndarray,
+    sigma: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """`coarser`, with the noise of the coarse voxels: it is as coarse as they are, not as the grid."""
     from scipy import ndimage
 
-    array = coarser(array, spacing, wanted)
+    array = coarser(array, inside, spacing, wanted)
     shape = [max(2, int(np.ceil(n * s / max(w, s)))) for n, s, w in zip(array.shape, spacing, wanted, strict=True)]
     channels = []
     for _ in range(2):

@@ -145,14 +145,6 @@ def test_bids_gives_a_case_for_each_session_with_the_facts_of_its_participant(bi
     assert "sub-03" in said and "acq-fast" in said
 
 
-def test_cases_that_lack_a_required_modality_are_left_out_by_name(bids):
-    cohort = describe(bids, require=["t1c"])
-    assert [case.subject for case in cohort.cases] == ["sub-01", "sub-01"]
-    assert any("sub-02" in note for note in cohort.notes)
-    with pytest.raises(UsageError, match="no modality|not a modality"):
-        describe(bids, require=["ct"])
-
-
 def table(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
