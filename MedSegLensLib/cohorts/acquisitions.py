@@ -72,10 +72,9 @@ def motion(volume: Volume, strength: float) -> np.ndarray:
 
 def bias_field(volume: Volume, strength: float) -> np.ndarray:
     box = _box(volume.inside, np.zeros(3, int))
-    terms = [volume.rng.uniform(-0.5, 0.5) * strength for _ in range(20)]  # of order 3
-    field = np.ones_like(volume.array)
-    field[box] = effects.bias_field(volume.array[box].shape, terms, 3)
-    return volume.array * field
+    array = volume.array.copy()
+    array[box] *= effects.bias_field(array[box].shape, 3, 0.5 * strength, volume.rng)
+    return array
 
 
 def other_contrast(volume: Volume, strength: float) -> np.ndarray:
@@ -148,7 +147,10 @@ class Acquisition:
                 raise CaseError(case.name, f"without {self.missing} it has no volume.", "Leave out another modality.")
         else:
             images = {modality: self._acquired(case.name, modality, image) for modality, image in case.images.items()}
-        return replace(case, images=images, notes=(*case.notes, self.note))
+        said = (self.note,)
+        if not self.missing and all(_same(images[m], image) for m, image in case.images.items()):
+            said = (f"{self.note[:-1]}; its voxels are as coarse already, so that nothing changed.",)
+        return replace(case, images=images, notes=(*case.notes, *said))
 
     def to_json(self) -> dict:
         return dict(vars(self))
@@ -183,6 +185,10 @@ class Acquisition:
 def kinds() -> list[str]:
     """Every kind that there is."""
     return [*KINDS, *(MISSING + modality for modality in MODALITIES)]
+
+
+def _same(made: sitk.Image, given: sitk.Image) -> bool:
+    return np.allclose(sitk.GetArrayViewFromImage(made), sitk.GetArrayViewFromImage(given), rtol=1e-4)
 
 
 def _filled(words: str, strength: float) -> str:

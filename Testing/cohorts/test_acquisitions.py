@@ -17,7 +17,7 @@ from MedSegLensLib.errors import CaseError, UsageError
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    return phantom(7, size=(44, 54, 46), spacing=(3.6, 3.6, 3.6))
+    return phantom(7, size=(64, 78, 70), spacing=(2.4, 2.4, 2.4), modalities=("t1c", "t2w"))
 
 
 def array(case: Case, modality: str = "t1c") -> np.ndarray:
@@ -90,7 +90,7 @@ def test_motion_keeps_the_brain_where_it_is(case):
     weights = made[tuple(places.T)]
     before = array(case)[tuple(places.T)]
     apart = (places * weights[:, None]).sum(0) / weights.sum() - (places * before[:, None]).sum(0) / before.sum()
-    assert np.abs(apart * 3.6).max() < 2.0  # mm
+    assert np.abs(apart * 2.4).max() < 2.0  # mm
 
 
 def test_noise_is_as_strong_as_it_says(case):
@@ -135,8 +135,15 @@ def test_volumes_with_negative_brightness_stay_so(case):
     assert abs(made[brain].mean()) < 0.3
 
 
+def test_voxels_that_are_coarse_already_stay_and_that_is_said():
+    coarse = phantom(1, size=(40, 48, 14), spacing=(4.0, 4.0, 9.0))
+    made = Acquisition("low-resolution").apply(coarse)
+    assert np.array_equal(array(made), array(coarse)) and "coarse already" in made.notes[-1]
+    assert "coarse already" not in Acquisition("low-resolution", 3.0).apply(coarse).notes[-1]
+
+
 def test_a_missing_modality_is_gone_and_the_last_one_is_not_taken(case):
-    assert "t2f" not in Acquisition("missing-t2f").apply(case).images
+    assert "t2f" not in Acquisition("missing-t2f").apply(phantom(1, size=(40, 48, 14), spacing=(4, 4, 9))).images
     with pytest.raises(CaseError, match="no volume"):
         Acquisition("missing-t1c").apply(Case("a", {"t1c": case.images["t1c"]}))
 
