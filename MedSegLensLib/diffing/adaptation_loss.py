@@ -25,9 +25,9 @@ def error(logits: torch.Tensor, excerpt: Excerpt, stay: float) -> torch.Tensor:
     for region in JUDGED:
         values = list(REGIONS[region])
         theirs = torch.isin(excerpt.labels, torch.tensor(values, device=weight.device)) * weight
-        ours = p[:, values].sum(1) * weight
+        ours = p[:, values].sum(1)
         both = (ours * theirs).sum()
-        missed = missed + (1 - (2 * both + SMOOTH) / (ours.sum() + theirs.sum() + SMOOTH)) / len(JUDGED)
+        missed = missed + (1 - (2 * both + SMOOTH) / ((ours * weight).sum() + theirs.sum() + SMOOTH)) / len(JUDGED)
     wrong = (F.nll_loss(logp, excerpt.labels, reduction="none") * weight).sum() / total
     moved = 0.0
     if stay:

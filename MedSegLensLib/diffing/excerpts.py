@@ -38,7 +38,8 @@ LABELS = 4
 class Excerpt:
     """S slices (or windows) of one labelled case.
 
-    case, subject: its name, and its patient's. inputs: (S, C_in, *sample_shape), what the network is given.
+    case, subject: its name, and its patient's. samples: their numbers in the case. inputs: (S, C_in, *sample_shape),
+    what the network is given.
     labels: int64 (S, *box), the reference. weight: (S, *box), how much a voxel counts: 1 in the brain, shared where
     windows overlap, 0 outside. logits: (S, K, *box), unedited. box: the part of a sample that all this covers.
     x: (S, C, *window), the tap's value; brain: bool (S, *window), the tokens that a lens reads; codes: on that grid;
@@ -48,6 +49,7 @@ class Excerpt:
 
     case: str
     subject: str
+    samples: tuple[int, ...]
     inputs: torch.Tensor
     labels: torch.Tensor
     weight: torch.Tensor
@@ -113,6 +115,7 @@ class ExcerptReader:
         return Excerpt(
             case=case.name,
             subject=subject or case.name,
+            samples=tuple(samples),
             inputs=inputs,
             labels=reference.long()[here],
             weight=(inside * say)[here],
