@@ -1,25 +1,20 @@
 """What comparisons found of one pack's latents: shared with another pack, the same in two cohorts, specific to one.
 
 Two places: the user's own folder, one file a comparison, written by `medseglens diff`; and `comparisons/` within a pack
-that was shipped with them (`with_comparisons`). A finding belongs to a lens by the hash of its files, as notes do
-(`packs.notes`): a retrained lens wears no old finding. Imports no torch: the panel reads them.
+that is shipped with them (`packs.shipped_comparisons`). A finding belongs to a lens by the hash of its files, as notes
+do (`packs.notes`): a retrained lens wears no old finding. Imports no torch: the panel reads them.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from MedSegLensLib.errors import OutputError, PackError
 from MedSegLensLib.packs.checked_json import canonical_json, parse_json, schema_problems
-
-if TYPE_CHECKING:
-    from MedSegLensLib.packs.info import PackInfo
-    from MedSegLensLib.packs.pack import LensPack
 
 VERSION = 1
 SCHEMA = Path(__file__).parent / "schema" / "comparison.schema.json"
@@ -28,8 +23,6 @@ FOLDER = "comparisons"
 FOLDER_VARIABLE = "MEDSEGLENS_COMPARISONS"
 MAX_BYTES = 32 * 2**20
 MAX_FILES = 100
-SHIPPED_BYTES = 2 * 2**20
-"""What `verify` lets a text of a pack have; larger comparisons are shipped in parts."""
 
 OPTIONAL = ("specific_to", "partner_tap", "partner_latent", "measure", "interval", "null", "p_adjusted")
 
@@ -163,6 +156,11 @@ class PackFindings:
     def __bool__(self) -> bool:
         return bool(self._by_latent)
 
+    def __iter__(self) -> Iterator[tuple[PackComparison, PackFinding]]:
+        """Every finding with its comparison."""
+        for found in self._by_latent.values():
+            yield from found.values()
+
     def of(self, tap: str, latent: int) -> list[tuple[PackComparison, PackFinding]]:
         """What is known of a latent, comparisons of packs first."""
         found = list(self._by_latent.get((tap, int(latent)), {}).values())
@@ -179,7 +177,7 @@ def save_comparison(comparison: PackComparison, folder: Path | None = None) -> P
     if problems or len(text.encode()) > MAX_BYTES:
         cause = f"it cannot be kept ({problems[0] if problems else 'it is too large'})."
         raise PackError(f"comparison of {comparison.pack}", cause, "Please report this.")
-    path = comparison_folder(comparison.pack, folder) / f"{_file_name(comparison)}.json"
+    path = comparison_folder(comparison.pack, folder) / f"{file_name(comparison)}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -214,18 +212,6 @@ def kept_comparisons(pack: str, folder: Path | None = None) -> tuple[list[PackCo
     return [comparison for *_when, comparison in sorted(found, key=lambda entry: entry[:3])], problems
 
 
-def shipped_comparisons(pack: "LensPack") -> list[PackComparison]:
-    """Those that a pack was shipped with; the parts of one are put together."""
-    whole: dict[tuple, PackComparison] = {}
-    for name in sorted(pack.info.files):
-        if is_comparison(name):
-            path = pack.folder / name
-            part = read_comparison(path, path.read_bytes(), pack.info.name)
-            before = whole.get(part.key)
-            whole[part.key] = part if before is None else replace(before, findings=before.findings + part.findings)
-    return list(whole.values())
-
-
 def is_comparison(name: str) -> bool:
     """Whether a file of a pack, by its path in it, is a comparison."""
     return name.startswith(f"{FOLDER}/") and name.endswith(".json")
@@ -237,34 +223,17 @@ def read_comparison(path: Path | str, data: bytes, pack: str) -> PackComparison:
         document = parse_json(data)
     except ValueError as problem:
         raise _refused(path, f"{problem}.") from problem
+    return checked_comparison(path, document, pack)
+
+
+def checked_comparison(path: Path | str, document: object, pack: str) -> PackComparison:
+    """The same of a document that was parsed already."""
     problems = schema_problems(document, SCHEMA)
     if problems:
         raise _refused(path, f"it is not a comparison ({problems[0]}).")
     if document["pack"] != pack:
         raise _refused(path, f"it is about the pack {document['pack']}, not about {pack}.")
     return PackComparison.from_json(document)
-
-
-def with_comparisons(
-    pack: "LensPack", comparisons: Iterable[PackComparison], folder: Path, replace_existing: bool = False
-) -> "PackInfo":
-    """Write a copy of `pack` to `folder` that is shipped with these comparisons, in place of those that it had; returns
-    its info.
-
-    Weights, lenses and catalogue are copied byte by byte, so lenses keep the hash that findings and notes know them by;
-    the pack's own hash changes. Whole or not at all. Raises OutputError where it cannot be written, or a pack is there
-    already and may not be replaced; PackError for a comparison that is not about this pack's lenses.
-    """
-    from MedSegLensLib.packs.recatalogue import changed_copy
-
-    def change(new: Path) -> None:
-        for comparison in comparisons:
-            for number, text in enumerate(_parts(comparison)):
-                path = new / FOLDER / f"{_file_name(comparison)}{f'-{number + 1}' if number else ''}.json"
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(text, encoding="utf-8", newline="\n")
-
-    return changed_copy(pack, folder, is_comparison, change, "Compare this very pack again.", replace_existing)
 
 
 def comparison_folder(pack: str, folder: Path | None = None) -> Path:
@@ -282,18 +251,8 @@ def default_folder() -> Path:
     return (Path(data) if data else Path.home() / ".local" / "share") / "medseglens" / "comparisons"
 
 
-def _parts(comparison: PackComparison) -> list[str]:
-    """The comparison as texts that a pack may hold: halved until each is small enough."""
-    text = json.dumps(comparison.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-    if len(text.encode()) <= SHIPPED_BYTES or len(comparison.findings) < 2:
-        return [text]
-    middle = len(comparison.findings) // 2
-    halves = comparison.findings[:middle], comparison.findings[middle:]
-    return [part for half in halves for part in _parts(replace(comparison, findings=half))]
-
-
-def _file_name(comparison: PackComparison) -> str:
-    """Readable, and another for each other comparison: names may differ in what a file's name cannot hold."""
+def file_name(comparison: PackComparison) -> str:
+    """Of a comparison, without its ending: readable, and another for each other one, whatever the names are like."""
     words = "_".join(_plain(word) for word in (comparison.kind, *comparison.against))
     lenses = sorted({finding.lens for finding in comparison.findings})  # two packs of one name may be compared
     digest = hashlib.sha256(canonical_json([comparison.key, lenses])).hexdigest()

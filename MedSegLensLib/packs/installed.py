@@ -37,6 +37,21 @@ def pack_folders() -> tuple[Path, ...]:
     )
 
 
+def find_partners(name: str, beside: Path | str) -> list[Path]:
+    """The folders and zips of another pack by its name: in the folder that the pack `beside` lies in, and the installed
+    one. Raises PackError where there is none."""
+    folder = Path(beside).parent
+    near = [folder / name, *(folder / f"{name}{suffix}" for suffix in ZIP_SUFFIXES)] if Path(name).name == name else []
+    found = [path for path in near if (path / PACK_FILE).is_file() or (path.suffix in ZIP_SUFFIXES and path.is_file())]
+    installed = list_packs().get(name)
+    if installed is not None and installed not in found:
+        found.append(installed)
+    if not found:
+        cause, own = "this pack is not installed where the worker runs.", pack_folders()[-1]
+        raise PackError(name, cause, f"Put it into {own}, or beside {beside}, and try again.")
+    return found
+
+
 def find_pack(path_or_name: Path | str) -> Path:
     """The folder or zip of a pack by its name, or the path itself. Raises PackError for a name that is not known."""
     path = Path(path_or_name)

@@ -122,7 +122,7 @@ class LensPack:
 
     def comparisons(self) -> "list[PackComparison]":
         """What comparisons that the pack was shipped with found of its latents."""
-        from MedSegLensLib.packs.comparisons import shipped_comparisons
+        from MedSegLensLib.packs.shipped_comparisons import shipped_comparisons
 
         return shipped_comparisons(self)
 

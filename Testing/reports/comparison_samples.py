@@ -1,0 +1,109 @@
+"""What a comparison of two packs, and of two cohorts, could have found: every category, with intervals and nulls."""
+
+import random
+from dataclasses import asdict
+
+from MedSegLensLib.diffing.comparison import CohortSide, Comparison, LatentFinding, PackSide, shares_of
+
+UNET, SEGFORMER = "glioma-unet", "glioma-segformer"
+TAPS = {
+    "a": ("model.1", "model.1.submodule.1.submodule.1.submodule"),
+    "b": ("model.decode_head.activation", "model.segformer.stages.2"),
+}
+MODEL_ODDS = {
+    "shared": 15,
+    "partly shared": 9,
+    "specific": 5,
+    "not distinguishable from seed noise": 21,
+    "undecided": 6,
+    "too few cases": 3,
+    "never fires": 3,
+}
+COHORT_ODDS = {"backbone": 25, "specific": 5, "not distinguishable from seed noise": 6, "undecided": 12}
+
+
+def models_comparison(taps=TAPS, names=(UNET, SEGFORMER), latents: int = 60, **changes) -> Comparison:
+    chance = random.Random(1)
+    findings = []
+    for side, name, other in (("a", *names), ("b", *reversed(names))):
+        partners = taps["b" if side == "a" else "a"]
+        for tap in taps[side]:
+            for latent in range(latents):
+                category = chance.choices(list(MODEL_ODDS), MODEL_ODDS.values())[0]
+                findings.append(_of_model(side, name, other, tap, partners[0], latent, category, chance, latents))
+    shares = [asdict(share) for share in shares_of(findings)]
+    for share in shares:
+        part = share["n"] / share["total"] if share["total"] else 0.0
+        share["interval"] = [max(0.0, part - 0.06), min(1.0, part + 0.06)]
+        share["null"], share["null_is"] = 0.04, "random latents in place of the other pack's"
+    says = [
+        "A quarter of what either segmenter looks at is found in the other too",
+        "That is more than random latents give, and less than two seeds of one segmenter share (31 %).",
+    ]
+    given = {
+        "kind": "models",
+        "a": PackSide(names[0], "0.3.0", "a" * 64, {tap: "a" * 64 for tap in taps["a"]}),
+        "b": PackSide(names[1], "0.3.0", "b" * 64, {tap: "b" * 64 for tap in taps["b"]}),
+        "findings": tuple(findings),
+        "cohort": CohortSide("brats2021-glioma", "BraTS 2021, CC BY 4.0", 9),
+        "thresholds": {"shared_correlation": 0.5, "alpha": 0.05},
+        "summary": {"shares": shares, "says": says},
+        "notes": ("BraTS2021_00477 was left out: its t1c cannot be read.",),
+    }
+    return Comparison(**(given | changes))
+
+
+def _of_model(side, name, other, tap, partner_tap, latent, category, chance, latents) -> LatentFinding:
+    numbers = category not in ("too few cases", "never fires")
+    measure = chance.uniform(0.5, 0.95) if "shared" in category else chance.uniform(0.05, 0.4)
+    partner = chance.randrange(latents)
+    interval = (measure - 0.08, measure + 0.04)
+    evidence = (
+        f"Its best match is latent {partner} of {other}: correlation {measure:.2f} (95 % interval {interval[0]:.2f} to "
+        f"{interval[1]:.2f}); with random latents at most 0.21."
+    )
+    return LatentFinding(
+        side,
+        tap,
+        latent,
+        category,
+        specific_to=name if category == "specific" else None,
+        partner_tap=partner_tap if numbers else None,
+        partner_latent=partner if numbers else None,
+        measure=measure if numbers else None,
+        interval=interval if numbers else None,
+        null=0.21 if numbers else None,
+        p_adjusted=chance.uniform(0, 0.05) if numbers else None,
+        evidence=evidence if numbers else "It fires in one case only.",
+    )
+
+
+def cohorts_comparison(taps=TAPS["a"], pack: str = UNET, latents: int = 60, **changes) -> Comparison:
+    chance = random.Random(2)
+    names = ("brats-glioma", "low-field")
+    findings = []
+    for tap in taps:
+        for latent in range(latents):
+            category = chance.choices(list(COHORT_ODDS), COHORT_ODDS.values())[0]
+            to = chance.choice(names) if category == "specific" else None
+            effect = chance.uniform(1.2, 3.0) if to else chance.uniform(-0.4, 0.4)
+            text = f"It fires {2**effect:.1f} times as often in {names[0]}: effect size {effect:.2f}; in random halves 0.9."
+            interval = (effect - 0.5, effect + 0.5)
+            findings.append(
+                LatentFinding(
+                    "a", tap, latent, category, to, None, None, effect, interval, 0.9, 0.01, text.replace("-", "−")
+                )
+            )
+    shares = [asdict(share) for share in shares_of(findings)]
+    for share in shares:
+        share["null"], share["null_is"] = 0.02, "random halves of brats-glioma"
+    given = {
+        "kind": "cohorts",
+        "a": CohortSide(names[0], "BraTS 2021, CC BY 4.0", 9),
+        "b": CohortSide(names[1], "simulated from brats-glioma", 9, simulated=True),
+        "findings": tuple(findings),
+        "pack": PackSide(pack, "0.3.0", "a" * 64, {tap: "a" * 64 for tap in taps}),
+        "thresholds": {"effect_size": 0.8, "alpha": 0.05},
+        "summary": {"shares": shares, "says": []},
+    }
+    return Comparison(**(given | changes))
