@@ -9,6 +9,7 @@ grids, spacings and dimensions meet. What is new are the nulls, see `matching.ca
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ def diff_models(
     draws: int = 300,
     seed: int = 0,
     influence: bool = True,
+    crosscoder: bool = False,
     device: str | None = None,
     journal: Path | None = None,
     cluster: "Cluster | None" = None,
@@ -57,7 +59,8 @@ def diff_models(
 
     seeds_a, seeds_b: lenses of other seeds; None takes the shipped ones. taps_a, taps_b: default all. randoms: random
     directions a tap. draws: of the cases, for intervals. influence: also how the regions hang on each latent, which
-    takes a third of a case's time. journal, cluster: see `map_cases`. `progress` may raise Cancelled.
+    takes a third of a case's time. crosscoder: a second opinion on the two default taps (`crosscoder`), in the summary.
+    journal, cluster: see `map_cases`. `progress` may raise Cancelled.
 
     Raises UsageError for packs that cannot meet on these cases, unknown taps and seeds that are none; CaseError for a
     cohort of one case, or where none could be used.
@@ -80,7 +83,20 @@ def diff_models(
     packs = {"a": pack_a, "b": pack_b}
     layouts = {side: layout_of(packs[side], sides[side], randoms) for side in packs}
     judgement = judge(pool, layouts, draws, seed=seed, progress=progress)
-    return _comparison(packs, sides, cohort, pool, judgement, [str(f) for f in mapped.failures])
+    comparison = _comparison(packs, sides, cohort, pool, judgement, [str(f) for f in mapped.failures])
+    if not crosscoder:
+        return comparison
+    from MedSegLensLib.diffing.crosscoder import VOXELS, said, second_opinion
+    from MedSegLensLib.diffing.paired_tokens import PairedTokens
+
+    taps = [p.default_tap if p.default_tap in sides[s].taps else sides[s].taps[0] for s, p in packs.items()]
+    voxels = max(200, VOXELS // len(pool.cases))
+    pairing = PairedTokens(sides["a"].pack, sides["b"].pack, *taps, voxels, seed, device)
+    used = cohort.of(pool.cases)
+    opinion = second_opinion(pairing, used, comparison.findings, journal=journal, cluster=cluster, progress=progress)
+    names = {"a": comparison.a.name, "b": comparison.b.name}
+    says = [*comparison.summary["says"], said(opinion, names)]
+    return replace(comparison, summary={**comparison.summary, "says": says, "crosscoder": opinion})
 
 
 def check_meeting(pack_a: "LensPack", pack_b: "LensPack", cohort: Cohort) -> None:
