@@ -71,9 +71,11 @@ def motion(volume: Volume, strength: float) -> np.ndarray:
 
 
 def bias_field(volume: Volume, strength: float) -> np.ndarray:
+    # Median over 40 seeds: 0.75 to 1.32 of the middle brightness (2nd and 98th percentile in a ball), as an uncorrected
+    # 3 T head coil has; twice this is TorchIO's default.
     box = _box(volume.inside, np.zeros(3, int))
     array = volume.array.copy()
-    array[box] *= effects.bias_field(array[box].shape, 3, 0.5 * strength, volume.rng)
+    array[box] *= effects.bias_field(array[box].shape, 3, 0.25 * strength, volume.rng)
     return array
 
 
@@ -95,7 +97,7 @@ KINDS = {
     "thick-slices": (thick_slices, "slices of {5:g} mm, averaged over their thickness"),
     "low-resolution": (low_resolution, "voxels of {1+1.5:g} mm along each axis"),
     "motion": (motion, "3 movements of up to {4:g} degrees and {4:g} mm during the scan"),
-    "bias-field": (bias_field, "a field exp(p) with p a polynomial of order 3 and coefficients up to {.5:g}"),
+    "bias-field": (bias_field, "a field exp(p) with p a polynomial of order 3 and coefficients up to {.25:g}"),
     "other-contrast": (other_contrast, "a curve x^g with ln g of {.25:g} to {.5:g} either way, and an edge filter"),
     "noise": (noise, "Rician noise of {10:g} % of the brain's mean"),
 }

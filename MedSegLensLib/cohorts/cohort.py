@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -170,8 +171,8 @@ class Cohort:
     def __post_init__(self):
         if not self.cases:
             raise CaseError(f"cohort {self.name}", "it has no case.", "Give a folder or table that holds cases.")
-        names = [case.name for case in self.cases]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        counts = Counter(case.name for case in self.cases)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             cause = f"{len(twice)} cases have a name that another has too, such as {twice[0]}."
             raise CaseError(f"cohort {self.name}", cause, "Let each case have a name of its own.")

@@ -64,7 +64,8 @@ def describe(
     if len(found.cases) == 1:
         found.notes.append("There is one case only: what is measured on it may not be true of another.")
     told = source or found.source or f"{'Table' if layout == 'table' else 'Folder'} {path}"
-    return Cohort(name or path.stem, told, licence or found.licence or UNSTATED, tuple(found.cases), tuple(found.notes))
+    own = path.stem if path.is_file() else path.name
+    return Cohort(name or own, told, licence or found.licence or UNSTATED, tuple(found.cases), tuple(found.notes))
 
 
 def _layout_of(path: Path) -> str:

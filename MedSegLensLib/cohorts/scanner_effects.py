@@ -88,7 +88,7 @@ def bias_field(shape: tuple[int, ...], order: int, largest: float, rng: np.rando
     """exp(p) over the grid, float32, with p a polynomial in z, y, x from -1 to 1 (Van Leemput et al., IEEE TMI 1999).
 
     Its coefficients are uniform up to +-`largest`, those of higher total order than `order` are 0: torchio.BiasField's
-    field, whose 20 passes over the volume take 50 times as long as this product of its axes, and which fails on odd
+    field, whose 20 passes over the volume take 40 times as long as this product of its axes, and which fails on odd
     sides (1.2.1).
     """
     powers = [np.linspace(-1, 1, n)[None] ** np.arange(order + 1)[:, None] for n in shape]

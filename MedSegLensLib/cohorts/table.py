@@ -6,6 +6,7 @@ patient. Paths are relative to the table. Every other column is a fact.
 """
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 from MedSegLensLib.cases.case import MODALITIES
@@ -33,7 +34,7 @@ def find(path: Path, progress: Progress | None = None) -> Found:
         cause = "it names no files: none of its columns is a modality or `folder`."
         raise CaseError(path, cause, f"Add columns such as {', '.join(MODALITIES)} and seg, or `folder`.")
     names = [row["case"].strip() for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1 and name})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1 and name)
     if twice:
         cause = f"{len(twice)} cases stand in it more than once: {several(twice)}."
         raise CaseError(path, cause, "Leave one row for each case; give time points names of their own.")
