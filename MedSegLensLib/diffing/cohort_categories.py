@@ -3,11 +3,11 @@
 A latent is used by a case as often as it fires (rate), as strongly as it fires (magnitude), and as much as a region
 rests on it (reliance). Two cohorts differ in one of these where
 
-    its adjusted p is at most 0.05, the difference is at least the margin, and Hedges' g is beyond the 95 % quantile of
-    |g| between random parts of the cohorts and of random latents between the same cohorts.
+    the adjusted p is at most 0.05, the difference is at least the margin, and |g| (Hedges) is beyond the 95 % quantile
+    of what random parts of the cohorts show and beyond the 99 % quantile of what random latents show between them.
 
-A latent is *specific* where it differs and its partner in every other seed of the lens shows the difference too, beyond
-the same bounds; where a partner does not, it is not distinguishable from seed noise. It is *backbone* where rate and
+A latent is *specific* where it differs and its partner in every other seed of the lens does: beyond random parts, and at
+least half as much. Where a partner does not, it is not distinguishable from seed noise. It is *backbone* where rate and
 magnitude are alike: the 90 % intervals of the differences lie within the margins (two one-sided tests), and so they do
 for its partners, as point values. All else is undecided.
 """
@@ -21,6 +21,10 @@ from MedSegLensLib.diffing.usage import TapUsage
 
 SIGNIFICANT = 0.05
 NULL_QUANTILE = 0.95
+RANDOM_QUANTILE = 0.99
+"""Of random latents, higher because there are five measures: about one random latent in twenty passes one of them."""
+REPEATED = 0.5
+"""A partner in another seed shows a difference where its g is at least so much of the latent's own."""
 FIRES = 1e-4
 """A latent that fires on less than this share of the brain's tokens is silent: some 30 tokens of a real case."""
 PRESENT = 0.5
@@ -119,15 +123,16 @@ class Bounds:
         split, by_random = {}, {}
         for measure in MEASURES:
             found = split_effects(values(x, measure), values(y, measure), paired, measure.least_sd, seed=seed)
-            split[measure.name] = _quantile(found)
-            by_random[measure.name] = _quantile(np.abs(random.effects[measure.name].g)) if random else 0.0
+            split[measure.name] = _quantile(found, NULL_QUANTILE)
+            g = np.abs(random.effects[measure.name].g) if random else np.zeros(1)
+            by_random[measure.name] = _quantile(g, RANDOM_QUANTILE)
         return Bounds(split, by_random)
 
 
-def _quantile(found: np.ndarray) -> float:
+def _quantile(found: np.ndarray, at: float) -> float:
     """Infinity where nothing is known: what has no null is beyond none."""
     found = found[np.isfinite(found)]
-    return float(np.quantile(found, NULL_QUANTILE)) if len(found) else float("inf")
+    return float(np.quantile(found, at)) if len(found) else float("inf")
 
 
 @dataclass(frozen=True)
@@ -150,12 +155,12 @@ def verdict(own: Contrast, bounds: Bounds, seeds: list[Contrast]) -> Verdict:
     by = np.where(differs.any(0), np.argmax(np.where(differs, np.nan_to_num(excess), -1.0), axis=0), -1)
     columns = np.arange(len(by))
     g = np.stack([own.effects[m.name].g for m in MEASURES])[np.maximum(by, 0), columns]
-    limit = np.array([limits[m.name] for m in MEASURES])[np.maximum(by, 0)]
+    limit = np.array([bounds.split[m.name] for m in MEASURES])[np.maximum(by, 0)]
     seed_g = np.full(len(by), np.nan)
     for seed in seeds:
         theirs = np.stack([seed.effects[m.name].g for m in MEASURES])[np.maximum(by, 0), columns]
         seed_g = np.fmin(seed_g, np.nan_to_num(theirs * np.sign(g), nan=0.0))
-    repeated = seed_g > limit if seeds else np.zeros(len(by), bool)
+    repeated = (seed_g > limit) & (seed_g >= REPEATED * np.abs(g)) if seeds else np.zeros(len(by), bool)
     alike = own.alike() & (by < 0)
     near = np.all([seed.near() for seed in seeds], axis=0) if seeds else np.zeros(len(by), bool)
     enough = enough_cases(own.effects["rate"].n_x, own.effects["rate"].n_y, own.effects["rate"].paired)

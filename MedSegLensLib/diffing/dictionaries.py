@@ -103,7 +103,7 @@ def opened(pack: PackAtWork, taps: tuple[TapDictionaries, ...]) -> Opened:
     own = pack.open()
     stacks = {one.tap: stack(own.lens(one.tap), one) for one in taps}
     lenses = tuple(replace(own.lens_info(tap), default=i == 0) for i, tap in enumerate(stacks))
-    # The hash is not that of what the view holds; no recipe is applied through it.
+    # It keeps the pack's hash: latents of `own` have their numbers in the stack, and recipes name those only.
     view = replace(own, info=replace(own.info, lenses=lenses), _lenses={tap: s.lens for tap, s in stacks.items()})
     return Opened(view, stacks)
 
