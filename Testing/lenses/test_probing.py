@@ -85,7 +85,7 @@ def test_two_latents_need_a_probe_of_two(found):
     assert set(latents[5].features) >= {11, 12}
     assert latents[5].unseen > 0.97 > 0.9 > latents[1].unseen
     for kind in ("channel", "component", "null"):  # five of anything else do not find what two latents are
-        assert latents[5].unseen > two.sparse[kind][5].unseen + 0.03
+        assert latents[5].unseen > two.sparse[kind][5].unseen + 0.02
     assert two.dense.unseen > 0.97  # a plane finds them too, with all the channels
 
 
