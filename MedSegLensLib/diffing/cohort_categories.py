@@ -6,10 +6,10 @@ rests on it (reliance). Two cohorts differ in one of these where
     the adjusted p is at most 0.05, the difference is at least the margin, and |g| (Hedges) is beyond the 95 % quantile
     of what random parts of the cohorts show and beyond the 99 % quantile of what random latents show between them.
 
-A latent is *specific* where it differs and its partner in every other seed of the lens does: beyond random parts, and at
-least half as much. Where a partner does not, it is not distinguishable from seed noise. It is *backbone* where rate and
-magnitude are alike: the 90 % intervals of the differences lie within the margins (two one-sided tests), and so they do
-for its partners, as point values. All else is undecided.
+A latent is *specific* where it differs and its partner in every other seed of the lens does: beyond random parts, and
+at least half as much. Where a partner does not, it is not distinguishable from seed noise. It is *backbone* where rate
+and magnitude are alike: the 90 % intervals of the differences lie within the margins (two one-sided tests), and so they
+do for its partners, as point values. All else is undecided.
 """
 
 from dataclasses import dataclass

@@ -23,6 +23,9 @@ from MedSegLensLib.packs.installed import list_packs
 from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.segmenters.engine import Engine
 
+LEAST_RATE = 1e-3
+"""A latent that fires on less than this share of some tokens has no firing rate that could be imitated."""
+
 
 @dataclass(frozen=True)
 class TapDictionaries:
@@ -66,16 +69,24 @@ def random_latents(lens: Lens, thresholds: Sequence[float], seed: int = 0) -> Le
 
 @torch.inference_mode()
 def thresholds_of_equal_rate(lens: Lens, tokens: torch.Tensor, seed: int = 0) -> tuple[float, ...]:
-    """Thresholds at which random latent j fires on as many of the tokens (n, d_in) as latent j of the lens (one at
-    least); not negative. One threshold for all cases: a random latent may then differ between cohorts as it will."""
-    fires = torch.zeros(lens.d_sae)
+    """Thresholds at which random latent j fires on as many of the tokens (n, d_in) as latent j of the lens; not
+    negative. One threshold for all cases: a random latent may then differ between cohorts as it will.
+
+    In place of a latent that fires on fewer than `LEAST_RATE` of them another one is imitated, drawn by chance: what
+    is silent has no rate, and a random latent at the very edge of what the tokens are fires on whatever is new, so that
+    nothing new could ever be told from it.
+    """
+    count = torch.zeros(lens.d_sae)
     for x in tokens.split(4096):
-        fires += (lens.encode(x.float()) > 0).sum(0)
+        count += (lens.encode(x.float()) > 0).sum(0)
+    fires = (count >= max(LEAST_RATE * len(tokens), 1)).nonzero()[:, 0].numpy()
+    drawn = np.random.default_rng(seed).choice(fires, lens.d_sae) if len(fires) else np.arange(lens.d_sae)
+    imitated = np.where(np.isin(np.arange(lens.d_sae), fires), np.arange(lens.d_sae), drawn)
     rows, found = random_rows(lens.d_sae, lens.d_in, seed), np.zeros(lens.d_sae, np.float32)
     centred = tokens.float() - lens.b_dec
-    for j, count in enumerate(fires.clamp(1, len(tokens) - 1).long().tolist()):
+    for j, wanted in enumerate(count[imitated].clamp(1, len(tokens) - 1).long().tolist()):
         values = (centred @ rows[j]).numpy()
-        found[j] = np.partition(values, len(values) - count - 1)[len(values) - count - 1]
+        found[j] = np.partition(values, len(values) - wanted - 1)[len(values) - wanted - 1]
     return tuple(np.maximum(found, 0).tolist())
 
 
