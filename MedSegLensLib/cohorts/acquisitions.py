@@ -5,6 +5,7 @@ strength and seed, and the same three give the same voxels. All volumes keep the
 they are: as in BraTS, where coarse studies were interpolated to 1 mm. Outside the brain nothing changes.
 """
 
+import re
 import zlib
 from dataclasses import dataclass, replace
 
@@ -22,11 +23,12 @@ SIMULATED = "Simulated"
 
 MISSING = "missing-"
 STRONGEST = 3.0
+AROUND_MM = 12.0
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One modality on its way through a scanner.
+    """One modality on its way through a scanner, cut to the box of what was measured and some air around it.
 
     array: float32 (Z, Y, X), 0 outside and above 0 inside the brain. inside: bool, where it was measured. mean: of the
     brain. spacing: mm (Z, Y, X). slices: the array's axis that runs from foot to head. rng: of this case and modality.
@@ -63,20 +65,13 @@ def motion(volume: Volume, strength: float) -> np.ndarray:
     movements = 3
     degrees, mm = volume.rng.uniform(-4 * strength, 4 * strength, (2, movements, 3))
     times = (np.arange(1, movements + 1) + volume.rng.uniform(-0.3, 0.3, movements)) / (movements + 1)
-    # Only the brain and some air around it go through the transform: a third of BraTS's grid.
-    box = _box(volume.inside, np.ceil(12 / volume.spacing).astype(int))
-    array = volume.array.copy()
-    array[box] = np.maximum(effects.moved(volume.array[box], volume.spacing, degrees, mm, times), 0)
-    return array
+    return effects.moved(volume.array, volume.spacing, degrees, mm, times)
 
 
 def bias_field(volume: Volume, strength: float) -> np.ndarray:
     # Median over 40 seeds: 0.75 to 1.32 of the middle brightness (2nd and 98th percentile in a ball), as an uncorrected
     # 3 T head coil has; twice this is TorchIO's default.
-    box = _box(volume.inside, np.zeros(3, int))
-    array = volume.array.copy()
-    array[box] *= effects.bias_field(array[box].shape, 3, 0.25 * strength, volume.rng)
-    return array
+    return volume.array * effects.bias_field(volume.array.shape, 3, 0.25 * strength, volume.rng)
 
 
 def other_contrast(volume: Volume, strength: float) -> np.ndarray:
@@ -163,14 +158,17 @@ class Acquisition:
         whole = looks_unstripped(given, voxel_ml(image))  # then air was measured too
         inside = np.ones(given.shape, bool) if whole else given != background
         floor = min(float(given[inside].min()), background)
-        array = np.where(inside, given - np.float32(floor), 0).astype(np.float32)
         brain = brain_mask({modality: image}) if whole else inside
+        spacing = np.array(image.GetSpacing())[::-1]
+        # Only the brain and some air around it go through: a third of BraTS's grid, and of the time.
+        box = _box(inside, np.ceil(AROUND_MM / spacing).astype(int))
+        array = np.where(inside[box], given[box] - np.float32(floor), 0).astype(np.float32)
         which = MODALITIES.index(modality)
         volume = Volume(
             array,
-            inside,
-            float(array[brain].mean()),
-            np.array(image.GetSpacing())[::-1],
+            inside[box],
+            float(array[brain[box]].mean()),
+            spacing,
             2 - int(np.abs(np.array(image.GetDirection()).reshape(3, 3)[2]).argmax()),
             # Each modality has its own generator, so that leaving one out does not change the others.
             np.random.default_rng([self.seed, which, zlib.crc32(name.encode())]),
@@ -179,9 +177,11 @@ class Acquisition:
         made = KINDS[self.kind][0](volume, self.strength)
         # What was measured stays apart from what was not: 0 is read as background everywhere.
         made = np.maximum(made, np.float32(1e-3 * volume.mean)) + np.float32(floor)
-        made = sitk.GetImageFromArray(np.where(inside, made, given).astype(np.float32))
-        made.CopyInformation(image)
-        return made
+        result = given.astype(np.float32)
+        result[box] = np.where(volume.inside, made, given[box])
+        placed = sitk.GetImageFromArray(result)
+        placed.CopyInformation(image)
+        return placed
 
 
 def kinds() -> list[str]:
@@ -195,7 +195,6 @@ def _same(made: sitk.Image, given: sitk.Image) -> bool:
 
 def _filled(words: str, strength: float) -> str:
     """'{5:g}' becomes 5 x strength and '{1+.6:g}' 1 + .6 x strength."""
-    import re
 
     def number(found: re.Match) -> str:
         base, _, slope = found[1].rpartition("+")
