@@ -17,17 +17,21 @@ def coarser(array: np.ndarray, inside: np.ndarray, spacing: np.ndarray, wanted: 
     Anisotropy takes the nearest slice without averaging, which aliases and is no slice profile. Axes that are coarser
     already stay.
     """
+    ways = [_to_coarse(n, max(1.0, float(w / s))) for n, s, w in zip(array.shape, spacing, wanted, strict=True)]
+    through = [back @ there for there, back in ways]
     weight = inside.astype(np.float32)
-    array = array * weight
-    for axis, (fine, coarse) in enumerate(zip(spacing, wanted, strict=True)):
-        if coarse > 1.01 * fine:
-            there, back = _to_coarse(array.shape[axis], float(coarse / fine))
-            array, weight = (
-                np.moveaxis(np.tensordot(back @ there, values, axes=(1, axis)), 0, axis) for values in (array, weight)
-            )
+    array, weight = _product(array * weight, through), _product(weight, through)
     # The scan had skull and fluid around the brain, not the zeros that stripping left: without the division by the
     # weight the brain's rim would darken by half.
     return np.where(inside, array / np.maximum(weight, np.float32(1e-3)), 0).astype(np.float32)
+
+
+def _product(array: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
+    """The array with a matrix (to, from) applied along each axis."""
+    for axis, matrix in enumerate(matrices):
+        if matrix.shape[0] != matrix.shape[1] or not np.array_equal(matrix, np.eye(len(matrix))):
+            array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
+    return array
 
 
 def _to_coarse(count: int, ratio: float) -> tuple[np.ndarray, np.ndarray]:
@@ -63,16 +67,12 @@ def rician_in_coarse_voxels(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """`coarser`, with the noise of the coarse voxels: it is as coarse as they are, not as the grid."""
-    from scipy import ndimage
-
-    array = coarser(array, inside, spacing, wanted)
-    shape = [max(2, int(np.ceil(n * s / max(w, s)))) for n, s, w in zip(array.shape, spacing, wanted, strict=True)]
-    channels = []
-    for _ in range(2):
-        noise = rng.standard_normal(shape, dtype=np.float32)
-        zoom = [n / m for n, m in zip(array.shape, shape, strict=True)]
-        channels.append(ndimage.zoom(noise, zoom, order=1, grid_mode=True, mode="nearest"))
-    return np.hypot(array + np.float32(sigma) * channels[0], np.float32(sigma) * channels[1])
+    ways = [_to_coarse(n, max(1.0, float(w / s)))[1] for n, s, w in zip(array.shape, spacing, wanted, strict=True)]
+    real, imaginary = (
+        np.float32(sigma) * _product(rng.standard_normal([way.shape[1] for way in ways], dtype=np.float32), ways)
+        for _ in range(2)
+    )
+    return np.hypot(coarser(array, inside, spacing, wanted) + real, imaginary)
 
 
 def moved(array: np.ndarray, spacing: np.ndarray, degrees: np.ndarray, mm: np.ndarray, times: np.ndarray) -> np.ndarray:
