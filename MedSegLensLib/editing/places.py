@@ -78,11 +78,14 @@ def brain_tokens(conformed: Conformed, sampling: Sampling, grid: tuple[int, ...]
     return share_inside(conformed.brain, sampling, grid) > 0
 
 
-def share_inside(inside: np.ndarray, sampling: Sampling, grid: tuple[int, ...]) -> np.ndarray:
-    """How much of each token lies inside, float32 (samples, *grid), 0..1."""
-    share = np.empty((sampling.count, *grid), np.float32)
+def share_inside(
+    inside: np.ndarray, sampling: Sampling, grid: tuple[int, ...], samples: list[int] | None = None
+) -> np.ndarray:
+    """How much of each token lies inside, float32 (samples, *grid), 0..1; of `samples` only, in order, where given."""
+    samples = list(range(sampling.count)) if samples is None else samples
+    share = np.empty((len(samples), *grid), np.float32)
     pool = torch.nn.functional.adaptive_avg_pool2d if len(grid) == 2 else torch.nn.functional.adaptive_avg_pool3d
     volume = torch.from_numpy(inside.astype(np.float32))[None]
-    for sample in range(sampling.count):
-        share[sample] = pool(sampling.inputs(volume, [sample]), grid)[0, 0].numpy()
+    for i, sample in enumerate(samples):
+        share[i] = pool(sampling.inputs(volume, [sample]), grid)[0, 0].numpy()
     return share
