@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -219,10 +219,11 @@ class Cohort:
         return read_description(Path(path))
 
 
-def find_cohort(name_or_path: str | Path) -> Cohort:
+def find_cohort(name_or_path: str | Path, progress: Callable[[str, float], None] | None = None) -> Cohort:
     """A cohort by its registered name, from its description (.json) or table (.csv), or from a folder of cases.
 
-    A folder is described on the spot, from the headers of its files. Raises CaseError for what is none of these.
+    A name is looked up before a folder of the same name ('./name' means the folder). A folder is described on the spot,
+    from the headers of its files. Raises CaseError for what is none of these.
     """
     from MedSegLensLib.cohorts.registry import registered
 
@@ -236,7 +237,7 @@ def find_cohort(name_or_path: str | Path) -> Cohort:
     if path.exists():
         from MedSegLensLib.cohorts.layouts import describe
 
-        return describe(path)
+        return describe(path, progress=progress)
     known = ", ".join(sorted(names)) or "none"
     remedy = f"Registered are: {known}; or give a description, a table or a folder of cases." if plain else ""
     cause = "there is no cohort of this name." if plain else "there is no such file or folder."

@@ -165,7 +165,7 @@ def _made(options, progress) -> "Cohort":
         )
     if options.phantoms is not None:
         return _phantoms(options)
-    cohort = find_cohort(options.of)
+    cohort = find_cohort(options.of, progress)
     if options.acquisition is None:
         if options.strength is not None or options.seed is not None:
             raise UsageError("--strength, --seed", "of which acquisition was not said.", "Give --acquisition.")
@@ -253,7 +253,8 @@ def run_show(options) -> Result:
     from MedSegLensLib.cohorts.cohort import find_cohort
     from MedSegLensLib.cohorts.overview import overview, overview_lines
 
-    cohort = find_cohort(options.cohort)
+    with progress_bar(options.json) as progress:
+        cohort = find_cohort(options.cohort, progress)
     text = overview_lines(cohort)
     if options.cases:
         for case in cohort.cases:

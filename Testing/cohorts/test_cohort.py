@@ -74,6 +74,14 @@ def test_a_registered_cohort_is_found_by_its_name():
         find_cohort("unheard-of")
 
 
+def test_a_name_is_meant_before_a_folder_of_that_name(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    cohort = phantoms(1)
+    register(Cohort("data", "Phantoms", "CC0-1.0", cohort.cases))
+    assert find_cohort("data").cases == cohort.cases
+    assert find_cohort("./data").subjects == ("BraTS-GLI-00001",)
+
+
 def test_phantoms_are_made_when_read_and_say_what_they_are():
     cohort = phantoms(3, tumour=False)
     case = cohort.cases[0].read()
@@ -116,6 +124,7 @@ def test_another_time_point_of_a_trained_patient_counts_as_seen(folder):
     case = find_cohort(folder).cases[1]
     assert case.seen_in(["BraTS-GLI-00001-000"])
     assert not case.seen_in(["BraTS-GLI-00002-000"])
+    assert case.seen_in(["BraTS2021_00001"])  # BraTS 2023 has these cases again
 
 
 def test_a_file_that_went_away_is_named(folder):
