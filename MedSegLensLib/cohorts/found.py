@@ -1,5 +1,6 @@
 """What a layout found in a folder, and what a volume's header tells without a look at its voxels."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,18 @@ def header_of(volume: Path) -> tuple[dict[str, Fact], tuple[str, ...]]:
     grid = f"{' x '.join(map(str, size))} at {' x '.join(f'{s:.3g}' for s in spacing)} mm"
     told = reader.GetMetaData(FILE_NOTES) if reader.HasMetaDataKey(FILE_NOTES) else ""
     return {"grid": grid, "slice_mm": round(max(spacing), 3)}, (told,) if told.startswith((PHANTOM, SIMULATED)) else ()
+
+
+def subfolders(path: Path) -> list[Path]:
+    """Those of a folder that are meant to be seen and may be read, in order."""
+    found = []
+    for entry in sorted(path.iterdir()):
+        try:
+            if not entry.name.startswith(".") and entry.is_dir() and os.access(entry, os.R_OK | os.X_OK):
+                found.append(entry)
+        except OSError:  # what it points to may not be looked at
+            continue
+    return found
 
 
 def several(names: list[str], most: int = 5) -> str:

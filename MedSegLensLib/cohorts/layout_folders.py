@@ -4,7 +4,6 @@ BraTS releases lie as `<release>/<case>/<case>-t1n.nii.gz` (2023 on) or `<releas
 BraTS-Africa on TCIA has one folder more, `95_Glioma` and `51_OtherNeoplasms`, which becomes the fact `group`.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from MedSegLensLib.cases.case import MODALITIES
 from MedSegLensLib.cases.modality_words import modality_of_ending
 from MedSegLensLib.cases.volume import bare_name, is_volume_file
 from MedSegLensLib.cohorts.cohort import CohortCase, Fact
-from MedSegLensLib.cohorts.found import Found, Progress, header_of, several
+from MedSegLensLib.cohorts.found import Found, Progress, header_of, several, subfolders
 from MedSegLensLib.cohorts.subjects import subject_of
 from MedSegLensLib.errors import CaseError
 
@@ -46,7 +45,7 @@ def find(path: Path, progress: Progress | None = None) -> Found:
         cause = "it holds the volumes of one case, and is no folder of cases."
         raise CaseError(path, cause, "Give the folder around it.")
     # Where no folder holds volumes, each folder in the given one is taken for a case in DICOM.
-    folders = list(_case_folders(path, DEEPEST)) or _subfolders(path)
+    folders = list(_case_folders(path, DEEPEST)) or subfolders(path)
     found = Found()
     for i, folder in enumerate(folders):
         if progress:
@@ -67,18 +66,14 @@ def find(path: Path, progress: Progress | None = None) -> Found:
 
 def _case_folders(path: Path, deeper: int) -> Iterator[Path]:
     """Folders below `path` that hold a volume which names a modality, in order."""
-    for folder in _subfolders(path):
-        if _holds_volumes(folder):
-            yield folder
-        elif deeper > 1:
-            yield from _case_folders(folder, deeper - 1)
-
-
-def _subfolders(path: Path) -> list[Path]:
-    """Those that are meant to be seen and may be read, in order."""
-    return sorted(
-        p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and os.access(p, os.R_OK | os.X_OK)
-    )
+    for folder in subfolders(path):
+        try:
+            if _holds_volumes(folder):
+                yield folder
+            elif deeper > 1:
+                yield from _case_folders(folder, deeper - 1)
+        except OSError:  # a folder that may not be looked at after all holds nothing for this user
+            continue
 
 
 def _holds_volumes(folder: Path) -> bool:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from MedSegLensLib.cohorts.cohort import CohortCase, Fact
-from MedSegLensLib.cohorts.found import Found, Progress, header_of, several
+from MedSegLensLib.cohorts.found import Found, Progress, header_of, several, subfolders
 from MedSegLensLib.errors import CaseError
 
 NAME = re.compile(r"(IXI(\d{3}))-(Guys|HH|IOP)-(\d{4})-(T1|T2|PD|MRA|DTI(?:-\d+)?)\.nii(?:\.gz)?$")
@@ -26,7 +26,7 @@ LICENCE = "CC BY-SA 3.0"
 
 def looks_like_ixi(path: Path) -> bool:
     """Whether files of these names lie in the folder or one below it."""
-    return any(NAME.match(file.name) for folder in _folders(path) for file in folder.iterdir())
+    return any(NAME.match(file.name) for folder in _folders(path) for file in _files(folder))
 
 
 def find(path: Path, progress: Progress | None = None) -> Found:
@@ -37,7 +37,7 @@ def find(path: Path, progress: Progress | None = None) -> Found:
     scans: dict[str, dict[str, Path]] = {}
     left: dict[str, int] = {}
     for folder in _folders(path):
-        for file in sorted(folder.iterdir()):
+        for file in _files(folder):
             named = NAME.match(file.name)
             if not named:
                 continue
@@ -81,7 +81,14 @@ def find(path: Path, progress: Progress | None = None) -> Found:
 
 
 def _folders(path: Path) -> list[Path]:
-    return [path, *sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    return [path, *subfolders(path)]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # a folder that may not be looked at holds nothing for this user
+        return []
 
 
 def _people(path: Path) -> tuple[dict[str, dict[str, Fact]], str]:

@@ -45,13 +45,14 @@ def describe(
     path = Path(path).resolve()
     if not path.exists():
         raise CaseError(path, "there is no such folder or table.", "Check the path.")
-    layout = layout or _layout_of(path)
-    if layout not in LAYOUTS:
+    if layout is not None and layout not in LAYOUTS:
         raise UsageError(layout, "is no layout.", f"Layouts are {', '.join(LAYOUTS)}.")
-    if (layout == "table") != path.is_file():
-        cause = "it is a folder, not a table." if path.is_dir() else "it is a file, not a folder."
-        raise CaseError(path, cause, "Give the folder that holds the case folders, or a CSV as a table.")
-    found = LAYOUTS[layout](path, progress)
+    try:
+        layout = layout or _layout_of(path)
+        found = _found(path, layout, progress)
+    except OSError as problem:
+        subject = problem.filename or path
+        raise CaseError(subject, f"it cannot be looked at ({problem.strerror}).", "Check its permissions.") from problem
     if not found.cases:
         why = f" {' '.join(found.notes[:3])}" if found.notes else ""
         raise CaseError(path, f"no case was found in it.{why}", "Give the folder that holds the case folders.")
@@ -66,6 +67,13 @@ def describe(
     told = source or found.source or f"{'Table' if layout == 'table' else 'Folder'} {path}"
     own = path.stem if path.is_file() else path.name
     return Cohort(name or own, told, licence or found.licence or UNSTATED, tuple(found.cases), tuple(found.notes))
+
+
+def _found(path: Path, layout: str, progress: Progress | None) -> Found:
+    if (layout == "table") != path.is_file():
+        cause = "it is a folder, not a table." if path.is_dir() else "it is a file, not a folder."
+        raise CaseError(path, cause, "Give the folder that holds the case folders, or a CSV as a table.")
+    return LAYOUTS[layout](path, progress)
 
 
 def _layout_of(path: Path) -> str:

@@ -49,8 +49,8 @@ def overview_lines(cohort: Cohort) -> list[str]:
         f"  labels      {facts['labelled']} of {facts['cases']}"
         + (f", {facts['healthy']} of them known to be healthy" if facts["healthy"] else ""),
     ]
-    for name, fact in facts["facts"].items():
-        lines.append(f"  {name:<11} {_in_words(fact)}")
+    width = max((11, *map(len, facts["facts"])))
+    lines += [f"  {name:<{width}} {_in_words(fact)}" for name, fact in facts["facts"].items()]
     return [*lines, *(f"  note: {note}" for note in cohort.notes)]
 
 

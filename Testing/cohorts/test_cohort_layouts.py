@@ -221,6 +221,22 @@ def test_a_folder_of_no_cases_says_what_was_looked_for(tmp_path):
         describe(tmp_path, layout="nifti")
 
 
+def test_a_folder_that_may_not_be_looked_at_is_passed_over(tmp_path, monkeypatch):
+    brats(tmp_path, "good", "secret")
+    before = Path.is_dir
+
+    def refusing(path):
+        if path.name == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return before(path)
+
+    monkeypatch.setattr(Path, "is_dir", refusing)
+    assert [case.name for case in describe(tmp_path).cases] == ["good"]
+    monkeypatch.setattr("MedSegLensLib.cohorts.layout_folders.subfolders", lambda path: refusing(path / "secret"))
+    with pytest.raises(CaseError, match="cannot be looked at"):
+        describe(tmp_path)
+
+
 def test_a_phantom_that_was_written_is_still_an_invented_case(tmp_path):
     write_case(phantom(1, size=(40, 48, 14), spacing=(4.0, 4.0, 9.0)), tmp_path / "d" / "somebody")
     assert describe(tmp_path / "d").invented
