@@ -1,6 +1,7 @@
 """A simulated acquisition changes what it says it changes, and nothing else."""
 
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -161,3 +162,10 @@ def test_words_carry_the_numbers_of_the_strength():
     assert "slices of 10 mm, 2.2 mm in the plane" in Acquisition("low-field", 2.0).in_words
     assert all(Acquisition(kind).in_words for kind in kinds())
     assert len(kinds()) == len(KINDS) + len(MODALITIES)
+
+
+def test_without_torchio_motion_says_what_to_install_and_the_others_work(case, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchio", None)
+    with pytest.raises(UsageError, match=r"medseglens\[cohort\]"):
+        Acquisition("motion").apply(case)
+    assert Acquisition("thick-slices", 2.0).apply(case).notes[-1].startswith("Simulated")
