@@ -20,7 +20,7 @@ LEVEL = 0.05
 """Share of random directions that may do as well, and of false discoveries among latents called like another."""
 
 MIN_CASES = 2
-NEAR = 100
+NEAR = 60
 """A latent is held against this many random directions of its tap, those that fire as often as it does."""
 
 

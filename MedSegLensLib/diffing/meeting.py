@@ -65,7 +65,7 @@ class Meeting:
 
     a: SideWork
     b: SideWork
-    randoms: int = 200
+    randoms: int = 120
     random_seed: int = 0
     influence: bool = True
     device: str | None = None

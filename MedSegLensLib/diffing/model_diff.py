@@ -45,7 +45,7 @@ def diff_models(
     *,
     taps_a: Sequence[str] = (),
     taps_b: Sequence[str] = (),
-    randoms: int = 200,
+    randoms: int = 120,
     draws: int = 300,
     seed: int = 0,
     influence: bool = True,
