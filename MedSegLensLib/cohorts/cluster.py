@@ -129,6 +129,7 @@ class Cluster:
         Raises WorkerError where the scheduler is lost, or all its workers are for `ALONE_SECONDS`.
         """
         from distributed import KilledWorker
+        from distributed.protocol.pickle import dumps
 
         waiting, suspects = deque(range(len(items))), deque()
         under_way: dict[str, tuple[Future, int]] = {}
@@ -136,7 +137,9 @@ class Cluster:
         alone, last_alive = None, time.monotonic()
 
         def start(i: int) -> None:
-            future = self._client.submit(_at_worker, function, items[i], versions(), pure=False, retries=RETRIES)
+            # As bytes: the scheduler opens what it passes on, and need not know the work's own module.
+            order = dumps((function, items[i]))
+            future = self._client.submit(_at_worker, order, versions(), pure=False, retries=RETRIES)
             under_way[future.key] = future, i
             future.add_done_callback(done.put)
 
@@ -192,10 +195,13 @@ class Cluster:
     @contextlib.contextmanager
     def _connected(self, distributed, address: str, security):
         try:
+            kind = _who_answers(address, security)
+            if kind != "Scheduler":
+                raise UsageError(self.where, f"what answers there is a Dask {kind}.", "Give its scheduler's address.")
             client = distributed.Client(address, timeout=CONNECT_SECONDS, security=security, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as problem:
-            said = f"{type(problem).__name__}: {problem}".strip(": ").splitlines()[0][:200]
-            cause = f"no Dask scheduler answers there within {CONNECT_SECONDS} seconds ({said})."
+        except (OSError, TimeoutError, ValueError, TypeError, AttributeError) as problem:
+            said = next(iter(str(problem).splitlines()), "")[:200]
+            cause = f"no Dask scheduler answers there within {CONNECT_SECONDS} seconds{said and f' ({said})'}."
             remedy = "Check that it runs, its port, a firewall between, and whether it wants TLS (docs/cluster.md)."
             raise WorkerError(self.where, cause, remedy) from problem
         try:
@@ -243,6 +249,30 @@ def sensible_workers() -> int:
 
     memory = min(MEMORY_LIMIT, psutil.virtual_memory().available)
     return max(1, min(CPU_COUNT, memory // CASE_BYTES))
+
+
+def _who_answers(address: str, security) -> str:
+    """'Scheduler', or another kind of Dask's servers. Raises OSError, TimeoutError, or what an answer in another
+    protocol leads to. Asked first, since Dask's Client waits for ever at a port that listens and says nothing.
+    """
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    from distributed.core import connect, send_recv
+
+    async def ask() -> str:
+        arguments = security.get_connection_args("client") if security else {}
+        comm = await connect(address, timeout=CONNECT_SECONDS, **arguments)
+        try:
+            return (await send_recv(comm, op="identity"))["type"]
+        finally:
+            comm.abort()
+
+    async def in_time() -> str:
+        return await asyncio.wait_for(ask(), CONNECT_SECONDS)
+
+    with ThreadPoolExecutor(1) as thread:  # the caller may itself run in an event loop
+        return thread.submit(asyncio.run, in_time()).result()
 
 
 @contextlib.contextmanager
@@ -299,13 +329,15 @@ class _Refused:
     remedy: str
 
 
-def _at_worker(function: Callable, item: object, expected: dict[str, str | None]) -> object:
+def _at_worker(order: bytes, expected: dict[str, str | None]) -> object:
     """Where the worker is. One item at a time in a process, whatever its threads: memory is for one case."""
     from distributed import get_worker
+    from distributed.protocol.pickle import loads
 
     try:
         check_versions(expected, versions(), f"the worker {get_worker().address}")
     except WorkerError as problem:
         return _Refused(problem.subject, problem.cause, problem.remedy)
     with _ONE_AT_A_TIME:
+        function, item = loads(order)
         return function(item)
