@@ -133,6 +133,7 @@ def test_a_sweep_that_goes_on_says_again_which_lens_had_run_away(run, pack, case
     sweep = [{"seed": 1}, {"lr": 1e20, "warmup": 0.0, "seed": 2}]
     (tmp_path / "config.json").write_text(json.dumps(config | {"sweep": sweep}))
     arguments = ("--config", tmp_path / "config.json", "--pack", pack, "--cases", cases, "--out", tmp_path / "out")
+    arguments += ("--checkpoint-every", 4)
     step, steps = Training.step, []
 
     def stopping(training):
@@ -180,10 +181,11 @@ def test_a_tap_without_axes_over_the_image_is_refused(run, cases, tmp_path):
 
 
 def test_cases_that_a_pack_holds_out_are_not_trained_on(run, pack, cases, tmp_path):
-    from MedSegLensLib.commands.train_lens import case_folders
+    from MedSegLensLib.commands.cohort_cases import cohort_in
+    from MedSegLensLib.commands.train_lens import cases_to_train_on
 
-    assert list(case_folders(cases, [], ("case-2",))) == ["case-0", "case-1", "case-3"]
-    assert list(case_folders(cases / "case-1", [], ())) == ["case-1"]
+    assert list(cases_to_train_on(cohort_in(cases), [], ("case-2",))) == ["case-0", "case-1", "case-3"]
+    assert list(cases_to_train_on(cohort_in(cases / "case-1"), [], ())) == ["case-1"]
     code, data = run("--pack", pack, "--tap", TAP, "--cases", tmp_path / "nowhere", "--out", tmp_path / "o", *QUICK)
     assert code == 3 and "folder" in data["error"]["cause"]
 
