@@ -7,6 +7,8 @@ cases, which neither segmenters nor lenses were trained on, and chosen on the tr
   Resources/Seeds/<pack>/<tap>/seed-<n>/), among latents that fire on over 1 % of the lesion's tokens; null where fewer
   than three seeds are there. `stable_share_null`: the same of directions of tokens, which nobody trained.
 - `best_latent_minus_best_channel_auroc`: the worst region (of WT, TC, ET, NCR, ED; `worst_region` says which).
+- `best_latent_minus_best_null_auroc`: the same against the best of a random encoder, of as many random directions, and
+  of shuffled labels. `five_latents_minus_five_others_auroc`: against 5 raw channels, components, random latents.
 - `dense_minus_five_latents_auroc`: the worst region, a dense logistic probe on all channels minus one on five latents.
 - `named_share`: share of all latents that the pack's catalogue names; null where it names none yet.
 """
@@ -18,9 +20,11 @@ import numpy as np
 from common import machine, options, packs, show, training_cases, validation_cases
 
 from MedSegLensLib.cases.phantom import phantom
-from MedSegLensLib.commands.evaluate import CaseFolders
+from MedSegLensLib.cohorts.cohort import CohortCase
+from MedSegLensLib.commands.cohort_cases import ReadCases
 from MedSegLensLib.editing.token_sample import sample_tokens
 from MedSegLensLib.editing.trust import Cohort, Effort, examine, with_lens
+from MedSegLensLib.editing.verdict import NULLS_OF_FIVE, NULLS_OF_ONE
 from MedSegLensLib.lenses.files import load_lens
 from MedSegLensLib.segmenters.engine import choose_engine
 from MedSegLensLib.segmenters.sampling import trial_shape
@@ -38,7 +42,7 @@ def cohort(pack) -> tuple[Cohort, str]:
     if not REAL.is_dir():
         return Cohort([phantom(s) for s in (1, 2, 3)], [phantom(s) for s in (101, 102)]), which
     names = ([n for n in training_cases(pack) if (REAL / n).is_dir()], list(VALIDATION))
-    return Cohort(*(CaseFolders([REAL / n for n in part]) for part in names)), which
+    return Cohort(*(ReadCases([CohortCase(n, n, REAL / n) for n in part]) for part in names)), which
 
 
 def seeds_of(pack, tap: str) -> list:
@@ -86,6 +90,8 @@ def short(facts: dict, named: float | None) -> dict:
     regions = {r: probes[r] for r in REGIONS if r in probes}
     ahead = {r: p["best_latent"] - p["best_channel"] for r, p in regions.items()}
     behind = {r: p["dense"] - p["sparse_5"] for r, p in regions.items()}
+    earned = [p["best_latent"] - max(p[kind] for kind in NULLS_OF_ONE) for p in regions.values()]
+    earned_by_five = [p["sparse_5"] - max(p[kind] for kind in NULLS_OF_FIVE) for p in regions.values()]
     enough = stable is not None and len(stable["seeds"]) + 1 >= ENOUGH_SEEDS
     rebuilt = facts["reconstruction"]
     return {
@@ -108,7 +114,9 @@ def short(facts: dict, named: float | None) -> dict:
         "substitution_kept": stable["substitution_kept"] if enough else None,
         "best_latent_minus_best_channel_auroc": min(ahead.values(), default=None),
         "worst_region": min(ahead, key=ahead.get, default=None),
+        "best_latent_minus_best_null_auroc": min(earned, default=None),
         "dense_minus_five_latents_auroc": max(behind.values(), default=None),
+        "five_latents_minus_five_others_auroc": min(earned_by_five, default=None),
         "worst_region_of_five": max(behind, key=behind.get, default=None),
         "named_share": named,
         "probes": probes,
@@ -124,6 +132,8 @@ WORST = {
     "stable_share": min,
     "stable_share_null": max,
     "best_latent_minus_best_channel_auroc": min,
+    "best_latent_minus_best_null_auroc": min,
+    "five_latents_minus_five_others_auroc": min,
     "dense_minus_five_latents_auroc": max,
     "named_share": min,
 }
