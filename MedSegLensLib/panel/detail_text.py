@@ -29,8 +29,11 @@ RELATIVES = {
 MOST_RELATIVES = 8
 
 
-def detailHtml(detail: dict, case: str = "", nameOf: Callable[[int], str] = lambda latent: "") -> str:
-    """The details as a table, units in every row. case: the name of the open one; nameOf: another latent's name."""
+def detailHtml(
+    detail: dict, case: str = "", nameOf: Callable[[int], str] = lambda latent: "", compared: str = ""
+) -> str:
+    """The details as a table, units in every row. case: the name of the open one; nameOf: another latent's name;
+    compared: what comparisons found of it."""
     rows = [(_("Fires in"), f"{detail['volume_ml']:.1f} mL")]
     if detail["extent_mm"] is not None:
         r, a, s = detail["extent_mm"]
@@ -42,8 +45,10 @@ def detailHtml(detail: dict, case: str = "", nameOf: Callable[[int], str] = lamb
     if detail["peak_ras"] is not None:
         r, a, s = detail["peak_ras"]
         rows.append((_("Strongest at"), f"R {r:.0f}, A {a:.0f}, S {s:.0f} mm"))
+    if compared:
+        rows.append((_("Compared"), compared))
     rows += catalogueRows(detail["catalogue"])
-    lines = [_line(k, html.escape(v)) for k, v in rows]
+    lines = [_line(k, html.escape(v).replace("\n\n", "<br>")) for k, v in rows]
     if detail["catalogue"] is not None:
         lines += [_line(k, v) for k, v in linkedRows(detail["catalogue"], case, nameOf)]
     return f"<table>{''.join(lines)}</table>"

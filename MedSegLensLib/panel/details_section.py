@@ -95,7 +95,8 @@ class DetailsSection:
         self._title()
         self.ui.histogramLabel.setPixmap(histogramPixmap(detail["histogram"]))
         case = self.review.session.opened.name if self.review.session is not None else ""
-        self.ui.detailsText.text = detailHtml(detail, case, lambda other: self.nameOf(latent[0], other))
+        compared = self.review.findings.tip(*latent)
+        self.ui.detailsText.text = detailHtml(detail, case, lambda other: self.nameOf(latent[0], other), compared)
         self.ui.histogramLabel.visible = bool(detail["histogram"]["counts"])
         self.ui.detailsText.visible = True
         self.ui.jumpButton.enabled = detail["peak_ras"] is not None

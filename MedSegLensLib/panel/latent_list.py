@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from MedSegLensLib.lenses.stable import STABLE as STABLE_FROM
 from MedSegLensLib.worker.answers import LatentRow
 
-COLUMNS = ("shown", "number", "name", "active", "influence", "here", "strength", "pinned")
+COLUMNS = ("shown", "number", "name", "badge", "active", "influence", "here", "strength", "pinned")
 """Of the table, from the left."""
 
 ALL, EDITED, PINNED, SHOWN, NAMED, LOCAL = "all", "edited", "pinned", "shown", "named", "local"

@@ -24,6 +24,8 @@ STRONGEST = 5.0
 STEP = 0.1
 WIDTH = 136
 """Of the strength column, pixels: at less the number is cut off."""
+BADGES = 2
+"""Shown of a latent at most: as many lines as a row has. The tip tells all."""
 SWATCH = 14
 """Side of the colour square, pixels."""
 
@@ -61,7 +63,17 @@ class LatentRows:
         table.connect("cellDoubleClicked(int,int)", self._onDoubleClick)
 
     def _headers(self, influence: str) -> list[str]:
-        return [_("Show"), "#", _("Name"), _("Fires in\nmL"), influence, _("Here"), _("Strength"), _("Pin")]
+        return [
+            _("Show"),
+            "#",
+            _("Name"),
+            _("Compared"),
+            _("Fires in\nmL"),
+            influence,
+            _("Here"),
+            _("Strength"),
+            _("Pin"),
+        ]
 
     def fill(self, rows: list[LatentRow], influence: str, rank: str) -> None:
         """Show these rows, in place; the selection stays with its latent."""
@@ -71,6 +83,7 @@ class LatentRows:
         table.setHorizontalHeaderLabels(self._headers(influence))
         table.setColumnHidden(COLUMNS.index("influence"), all(latent_list.influence(r) is None for r in rows))
         table.setColumnHidden(COLUMNS.index("here"), rank not in ("point", "mask"))
+        table.setColumnHidden(COLUMNS.index("badge"), not self.review.findings)
         self._tips(rank)
         for row in range(len(self._sliders), len(rows)):
             self._make(row)
@@ -88,6 +101,7 @@ class LatentRows:
 
     def _tips(self, rank: str) -> None:
         tips = {
+            "badge": _("What comparisons of packs or cohorts say of it; point at a badge for the evidence"),
             "active": _("Volume in which it fires in this case"),
             "influence": _("Change of the region's volume were the latent suppressed; * is predicted, not tried"),
             "here": _("Its value at the crosshair") if rank == "point" else _("Its mean inside the segment"),
@@ -130,6 +144,7 @@ class LatentRows:
         texts = {
             "number": str(number),
             "name": self._name(latent),
+            "badge": "\n".join(str(badge) for badge in review.findings.badges(tap, number)[:BADGES]),
             "active": f"{latent.active_ml:.1f}",
             "influence": "" if influence is None else f"{influence:+.1f}{mark}",
             "here": "" if latent.here is None else f"{latent.here:.2f}",
@@ -141,6 +156,7 @@ class LatentRows:
             font.setBold(edited)
             item.setFont(font)
         table.item(row, COLUMNS.index("name")).setToolTip(self._nameTip(latent))
+        table.item(row, COLUMNS.index("badge")).setToolTip(review.findings.tip(tap, number))
         self._check(row, "pinned", self.section.isPinned(tap, number))
         slider = self._sliders[row]
         slider.blockSignals(True)

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from MedSegLensLib.editing.recipe import Where
 from MedSegLensLib.errors import MedSegLensError, UsageError
 from MedSegLensLib.panel import latent_list
+from MedSegLensLib.panel.compared import Compared
 from MedSegLensLib.panel.latent_list import COLUMNS
 from MedSegLensLib.panel.latent_rows import LatentRows
 from MedSegLensLib.panel.overlay_choice import keyOf
@@ -53,6 +54,7 @@ class LatentsSection:
         self._crosshair = None
         self._fill()
         self.table = LatentRows(self.ui.latentsTable, self)
+        self.compared = Compared(review, self.ui, self._onFilter, lambda: self.current)
         self._connect()
 
     def _fill(self) -> None:
@@ -92,6 +94,7 @@ class LatentsSection:
         review.recipeChanged.connect(self.refresh)
         review.overlaysChanged.connect(self._onOverlays)
         review.notesChanged.connect(self.refresh)
+        review.partnerChanged.connect(self._onCompared)
         review.stateChanged.connect(self._enable)
 
     # -- what is listed ---------------------------------------------------------------------------------------------
@@ -127,6 +130,7 @@ class LatentsSection:
             self.ui.rankComboBox.setCurrentIndex(self._ranks.index(parameters.rank))
         self._filling = False
         self._asked = Throttle(self._ask)
+        self.compared.fill(self.tap)
         self.rows = [] if review.session else [LatentRow(**row) for row in review.saved.rows]
         self._count = PAGE
         self._enable()
@@ -145,6 +149,7 @@ class LatentsSection:
     def _onTap(self, _index: int) -> None:
         if not self._filling:
             self.review.parameters.tap = self.tap
+            self.compared.fill(self.tap)
             self._restart()
 
     def _onRank(self, _value=None) -> None:
@@ -186,6 +191,7 @@ class LatentsSection:
         self._asked.finished()
         self.rows = rows
         self.review.saved.rows = [asdict(row) for row in rows[:ROWS]]
+        self.review.saved.comparisons = self.review.findings.forScene((row.tap, row.latent) for row in rows[:ROWS])
         self.review.parameters.found = self.review.saved.text()
         self.refresh()
 
@@ -207,7 +213,7 @@ class LatentsSection:
     def listed(self) -> list[LatentRow]:
         """The latents that pass search and filter, in the table's order, under the names that the reader gave them."""
         name = self._filters[max(self.ui.filterComboBox.currentIndex, 0)]
-        rows = [self._named(row) for row in self.rows]
+        rows = [self._named(row) for row in self.rows if self.compared.passes(row)]
         found = latent_list.matching(rows, self.ui.searchBox.text, self._predicate(name), self._comment)
         return latent_list.ordered(found, *self._sort)
 
@@ -247,6 +253,7 @@ class LatentsSection:
         self.ui.latentsCount.text = text
 
     def _onOverlays(self) -> None:
+        self._onCompared()
         if self._filters[max(self.ui.filterComboBox.currentIndex, 0)] == latent_list.SHOWN:
             self.refresh()
         else:
@@ -288,6 +295,11 @@ class LatentsSection:
         self.review.parameters.latent = latent
         self.review.overlays.show(tap, latent)
         self.chosen.emit((tap, latent))
+        self.review.partner.follow(tap, latent)
+
+    def _onCompared(self) -> None:
+        if self.review.parameters is not None:
+            self.compared.update()
 
     def strength(self, tap: str, latent: int) -> float:
         """What the latent's slider shows: its strength where new edits act."""
@@ -328,6 +340,7 @@ class LatentsSection:
         if key not in [(row.tap, row.latent) for row in self.listed()]:
             self.ui.searchBox.text = ""
             self.ui.filterComboBox.setCurrentIndex(0)
+            self.compared.clear()
         place = [(row.tap, row.latent) for row in self.listed()].index(key)
         if place >= self._count:
             self._count = PAGE * (place // PAGE + 1)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import slicer
 
     from MedSegLensLib.panel.review import Review
+    from MedSegLensLib.worker.client import CaseSession
 
 PROBABILITY = "probability"
 """Stands for the tap in the key of a probability map's slot."""
@@ -20,8 +21,16 @@ CACHED = 24
 """Activation volumes kept for switching back and forth, about 0.1 to 1 MB each."""
 
 
+PARTNER = "partner:"
+"""Stands before the other pack's name in the key of a partner's slot."""
+
+
 def keyOf(tap: str, latent: int) -> str:
     return f"{tap}/{latent}"
+
+
+def partnerKey(pack: str, tap: str, latent: int) -> str:
+    return f"{PARTNER}{pack}/{tap}/{latent}"
 
 
 class OverlayChoice:
@@ -57,6 +66,42 @@ class OverlayChoice:
         taken = set(self._shown().values()) | set(self._wanted)
         free = [slot for slot in range(slots()) if slot not in taken]
         self._fill(free[0] if free else 0, tap, latent)
+
+    def showPartner(self, session: "CaseSession", pack: str, tap: str, latent: int, name: str, failed) -> None:
+        """Show a latent of another pack, open in `session`, beside those that are shown: over the first slot, in a
+        colour of its own."""
+        key = partnerKey(pack, tap, latent)
+        slot = self._partnerSlot()
+        if slot is None:
+            others = set(self._shown().values()) | set(self._wanted) | {0}
+            further = [slot for slot in range(1, slots()) if slot not in others]
+            slot = further[0] if further else min(1, slots() - 1)
+        self._wanted[slot] = key
+        if key in self._cache:
+            self._draw(slot, key, name, self._cache[key])
+            return
+        self._review.watch.add(
+            session.activation(tap, latent), lambda overlay: self._fetched(slot, key, name, overlay), failed
+        )
+
+    def hidePartner(self) -> None:
+        """Take the partner's overlay off."""
+        slot = self._partnerSlot()
+        if slot is not None:
+            self._wanted.pop(slot, None)
+            self.scene.hide(slot)
+            self._review.overlaysChanged.emit()
+
+    def partnerSwatch(self) -> tuple[int, int, int] | None:
+        """RGB 0-255 of the partner's overlay where one is shown."""
+        return next((rgb for key, rgb in self.swatches().items() if key.startswith(PARTNER)), None)
+
+    def _partnerSlot(self) -> int | None:
+        for slot in range(slots()):
+            shown = self.scene.key_of(slot) if self.scene.shown(slot) else ""
+            if self._wanted.get(slot, shown).startswith(PARTNER):
+                return slot
+        return None
 
     def showProbability(self, region: str | None) -> None:
         """Show how sure the segmenter is of a region, under the edits in force; None hides it. Takes the last slot."""

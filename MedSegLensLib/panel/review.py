@@ -19,8 +19,10 @@ from slicer.i18n import tr as _
 from MedSegLensLib.cases.case import MODALITIES, REGIONS
 from MedSegLensLib.editing.recipe import PackReference, Recipe, Where, load_recipe, save_recipe
 from MedSegLensLib.errors import Cancelled, CaseError, MedSegLensError, RecipeError, UsageError
+from MedSegLensLib.panel.latent_findings import LatentFindings
 from MedSegLensLib.panel.latent_notes import LatentNotes
 from MedSegLensLib.panel.overlay_choice import OverlayChoice
+from MedSegLensLib.panel.partner import Partner
 from MedSegLensLib.panel.recipe_history import RecipeHistory, emptyRecipe, strengthOf, withoutLatent, withStrength
 from MedSegLensLib.panel.saved_review import SavedReview
 from MedSegLensLib.panel.signal import Signal
@@ -38,7 +40,7 @@ class Review:
 
     Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem); workerChanged();
     workerLeft() when the reader has chosen another, and what was said of the former is over; regionsChanged();
-    recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); edited(Edited);
+    recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); partnerChanged(); edited(Edited);
     failed(MedSegLensError), which `said` tells too.
     """
 
@@ -55,8 +57,8 @@ class Review:
         self.stateChanged, self.progressed, self.said, self.workerChanged = (Signal() for _n in range(4))
         self.regionsChanged, self.recipeChanged, self.opened = (Signal() for _n in range(3))
         self.overlaysChanged, self.edited, self.studyChanged, self.failed = (Signal() for _n in range(4))
-        self.notesChanged, self.workerLeft = Signal(), Signal()
-        self.notes = LatentNotes(self)
+        self.notesChanged, self.workerLeft, self.partnerChanged = Signal(), Signal(), Signal()
+        self.notes, self.findings, self.partner = LatentNotes(self), LatentFindings(self), Partner(self)
 
     # -- the scene --------------------------------------------------------------------------------------------------
 

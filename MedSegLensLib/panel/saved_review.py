@@ -13,7 +13,8 @@ ROWS = 100
 @dataclass
 class SavedReview:
     """Volumes in mL by region before and after the edits, Dice likewise (or None), what was said of the case, the
-    latents that were listed (`LatentRow` as dictionaries) and the pack (name, version, hash, taps)."""
+    latents that were listed (`LatentRow` as dictionaries), the pack (name, version, hash, taps), and what comparisons
+    that it is shipped with found of these latents."""
 
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
@@ -23,6 +24,7 @@ class SavedReview:
     rows: list = field(default_factory=list)
     pack: dict = field(default_factory=dict)
     showDifference: bool = False
+    comparisons: list = field(default_factory=list)
 
     def text(self) -> str:
         document = asdict(self)

@@ -61,6 +61,7 @@ class Opened:
     notes: sentences for the user (resampled, missing, not skull-stripped).
     engine: what computes ("cpu, float32, contiguous"); timings: seconds by stage.
     dice: by region against the reference given, None for a region that it lacks; None without a reference.
+    comparisons: those that the pack is shipped with, as documents (`packs.comparisons.PackComparison`).
     """
 
     name: str
@@ -75,6 +76,7 @@ class Opened:
     engine: str
     timings: dict[str, float]
     dice: dict[str, float | None] | None = None
+    comparisons: list[dict] = field(default_factory=list)
 
     @property
     def taps(self) -> list[str]:

@@ -51,8 +51,13 @@ class CaseSession:
 
     opened: Opened
 
-    def __init__(self, client: "WorkerClient", name: str, pack: str, held: dict[str, Held]):
+    def __init__(
+        self, client: "WorkerClient", name: str, pack: str, held: dict[str, Held], partner: dict | None = None
+    ):
+        """partner: of a session made by `with_partner`, which borrows its volumes; what the worker is told of it."""
         self._client, self._name, self._pack, self._held = client, name[:200], pack, held
+        self._partner = partner
+        self._borrowing: list[tuple[Task, CaseSession]] = []
         self._id = secrets.token_hex(8)
         self._opening = threading.Lock()
         self._open_on = 0  # the client's generation that has the case
@@ -153,8 +158,41 @@ class CaseSession:
 
         return self._client._begin(Task(f"the probability of {region}"), work)
 
+    def with_partner(self, pack: str, tap: str, lens: str) -> "Task[CaseSession]":
+        """The same case opened with another pack too, by its name, for a latent that a comparison found at `tap` of its
+        lens with the hash `lens`. No voxel is copied; it is closed with this session at the latest.
+
+        The task raises PackError where that pack is not installed or its lens is another one now, CaseError where it
+        cannot take the case, WorkerError where memory would not suffice for both, Cancelled.
+        """
+        task = Task(f"opening {self._name} with {pack} too")
+        told = {"beside": str(self.opened.pack["path"]), "tap": tap, "lens": lens}
+        other = CaseSession(self._client, self._name, pack, self._held, told)
+        self._borrowing = [(t, s) for t, s in self._borrowing if not (t.done and s not in self._client._sessions)]
+        self._borrowing.append((task, other))
+
+        def work(task: Task) -> CaseSession:
+            other._insist(task, lambda connection: other._ensure_open(connection, task))
+            if task.cancelled:
+                other.close()
+                raise Cancelled(task.what)
+            with self._client._small:
+                self._client._sessions.append(other)
+            return other
+
+        return self._client._begin(task, work)
+
+    @property
+    def is_partner(self) -> bool:
+        """Whether it was made by `with_partner`; such a one is opened again when it is next asked, not before."""
+        return self._partner is not None
+
     def close(self) -> Task[None]:
-        """Let the worker forget the case and free its shared memory."""
+        """Let the worker forget the case and free its shared memory. Those that borrow its volumes close too."""
+        for opening, other in self._borrowing:
+            opening.cancel()
+            other.close()
+        self._borrowing = []
 
         def work(task: Task) -> None:
             with self._client._small:
@@ -234,6 +272,8 @@ class CaseSession:
                 "pack": self._pack,
                 "volumes": [held.fields for held in self._held.values()],
             }
+            if self._partner is not None:
+                fields["partner"] = self._partner
             first = self._engine is None
             if not first:
                 fields |= {"expected_hash": self.opened.pack["hash"], "engine": self._engine}
@@ -296,6 +336,8 @@ class CaseSession:
         return Edited(box, found.regions_ml, found.dice, found.seconds)
 
     def _free(self) -> None:
+        if self._partner is not None:
+            return  # the volumes are another session's
         shared = self._client._shared
         for held in self._held.values():
             if isinstance(held.array, Segment) and shared is not None:

@@ -282,7 +282,7 @@ class WorkerClient:
                 tried = self._generation
                 try:
                     reached = self._reach()
-                    for session in list(self._sessions):
+                    for session in [s for s in self._sessions if not s.is_partner]:
                         session._ensure_open(reached, Task("opening again"))
                 except MedSegLensError as problem:
                     if not self._closed.is_set() and not isinstance(problem, Lost | UnknownCase):

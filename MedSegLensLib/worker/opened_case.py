@@ -11,6 +11,7 @@ from MedSegLensLib.cases.grid import voxel_ml
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import PackError, UsageError
+from MedSegLensLib.packs.installed import find_partners
 from MedSegLensLib.packs.notes import lens_hash
 from MedSegLensLib.packs.pack import LensPack, load_pack
 from MedSegLensLib.segmenters.engine import Engine
@@ -35,7 +36,8 @@ class OpenedCase:
     def __init__(self, request: Message, device: str | None, ceiling: Ceiling, say: Say):
         fields = request.fields
         say("reading the pack", 0.0)
-        pack = load_pack(fields["pack"])
+        partner = fields.get("partner")
+        pack = _partner_pack(fields["pack"], **partner) if partner else load_pack(fields["pack"])
         expected = fields.get("expected_hash")
         if expected and pack.hash != expected:
             cause = f"this pack has changed since the case was opened (hash {expected[:12]}, now {pack.hash[:12]})."
@@ -90,6 +92,7 @@ class OpenedCase:
             },
             "timings": {name: float(seconds) for name, seconds in session.timings.items()},
             "dice": self._dice(self._counts),
+            "comparisons": [comparison.to_json() for comparison in session.pack.comparisons()],
         }
         return Message("result", fields, {"labels": grid.values(session.labels)})
 
@@ -229,6 +232,20 @@ def pack_fields(pack: LensPack) -> dict:
         "latents": {lens.tap: lens.d_sae for lens in pack.info.lenses},
         "lens_hashes": {lens.tap: lens_hash(pack.info, lens.tap) for lens in pack.info.lenses},
     }
+
+
+def _partner_pack(name: str, beside: str, tap: str, lens: str) -> LensPack:
+    """The pack that another one was compared with: by its name, and with the very lens, for a latent's number means
+    nothing in another one. Raises PackError where there is none."""
+    for path in find_partners(name, beside):
+        pack = load_pack(path)
+        if tap in pack.taps and lens_hash(pack.info, tap) == lens:
+            return pack
+    cause = f"has no lens at {tap}, where the comparison found the partner."
+    if tap in pack.taps:
+        cause = f"its lens at {tap} was trained anew since the packs were compared."
+    remedy = "Compare the packs again with `medseglens diff models`."
+    raise PackError(f"{pack.info.name} {pack.info.version}", cause, remedy)
 
 
 def overlay_message(overlay: Overlay) -> Message:

@@ -39,6 +39,14 @@ class EngineFields(_Request):
     batch: Annotated[int, Field(ge=1, le=256)]
 
 
+class PartnerFields(_Request):
+    """That the pack is wanted beside another one, for a latent of the lens that it was compared by."""
+
+    beside: Name
+    tap: Name
+    lens: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class OpenFields(_Request):
     case: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
     name: Name
@@ -46,6 +54,7 @@ class OpenFields(_Request):
     volumes: Annotated[list[VolumeFields], Field(min_length=1, max_length=len(MODALITIES) + 1)]
     expected_hash: Name | None = None
     engine: EngineFields | None = None
+    partner: PartnerFields | None = None
 
 
 class EditFields(_Request):

@@ -47,11 +47,12 @@ def one_worker():
 
 @pytest.fixture
 def widget(host, one_worker, monkeypatch, tmp_path):  # noqa: F811
-    """The module's widget, opened in the host; its review uses the worker that all tests share. The reader's notes lie
-    in a folder of the test."""
+    """The module's widget, opened in the host; its review uses the worker that all tests share. The reader's notes and
+    comparisons lie in folders of the test."""
     from MedSegLensLib.panel import shared_review
 
     monkeypatch.setenv("MEDSEGLENS_NOTES", str(tmp_path / "notes"))
+    monkeypatch.setenv("MEDSEGLENS_COMPARISONS", str(tmp_path / "comparisons"))
     monkeypatch.setattr(shared_review, "_makeClient", lambda: Kept(one_worker))
     widget = host.load_module(MODULE)
     host.show()
