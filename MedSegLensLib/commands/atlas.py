@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from MedSegLensLib.commands.common import Result, add_command, add_pack, progress_bar
-from MedSegLensLib.errors import CaseError, OutputError, UsageError
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, origin_notes
+from MedSegLensLib.commands.common import Result, add_command, add_pack, note_lines, progress_bar
+from MedSegLensLib.errors import OutputError, UsageError
 
 
 def add_parser(commands) -> None:
@@ -21,7 +22,7 @@ def add_parser(commands) -> None:
         "they are written into --out and nowhere else.",
     )
     add_pack(command)
-    command.add_argument("--cases", type=Path, required=True, help="folder with a folder a case, or one case's folder")
+    add_cases(command, "cases to show")
     command.add_argument("--out", type=Path, required=True, help="folder to write")
     command.add_argument("--tap", action="append", help="only this lens (may be given more than once; default: all)")
     command.add_argument("--examples", type=int, default=5, help="slices shown of each latent, 1 to 12 (default 5)")
@@ -41,19 +42,18 @@ def run(options) -> Result:
         raise UsageError(f"--examples {options.examples}", "is not 1 to 12.", "Give a number in that range.")
     check_replaceable(options.out, options.replace)
     check_folder(options.out)
-    cases = case_folders(options.cases)
+    cohort = cohort_given(options)
     pack = load_pack(options.pack)
     taps = tuple(pack.lens_info(tap).tap for tap in options.tap) if options.tap else pack.taps
     if not taps:
         raise UsageError(pack.info.name, "this pack has no lens.", "Train one with `medseglens train lens`.")
     with progress_bar(options.json) as progress:
         progress("opening the pack", 0.0)
-        from MedSegLensLib.cases.reading import read_case
         from MedSegLensLib.reports.atlas import PAGE, AtlasRequest, write_atlas
 
         request = AtlasRequest(
             pack,
-            {name: (lambda path=path: read_case(path)) for name, path in cases.items()},
+            {case.name: case.read for case in cohort.cases},
             tuple(dict.fromkeys(taps)),
             options.examples,
             {} if options.no_notes else notes_of(pack, options.notes),
@@ -67,6 +67,7 @@ def run(options) -> Result:
         f"{made['latents_with_examples']} of {made['latents']} latents fire in {_cases(len(made['cases']))}; "
         f"{made['bytes'] / 1e6:.0f} MB.",
         *(f"  left out: {name}: {why}" for name, why in made["left_out"].items()),
+        *note_lines(origin_notes(cohort)),
         f"Look at {options.out / PAGE} (open it in a browser; it needs no network).",
         "Its pictures show the patients of these cases: pass it on only as you may pass them on.",
     ]
@@ -75,24 +76,6 @@ def run(options) -> Result:
 
 def _cases(count: int) -> str:
     return f"{count} case{'s' * (count != 1)}"
-
-
-def case_folders(folder: Path) -> dict[str, Path]:
-    """The cases in a folder, by name: its subfolders, or the folder itself where volumes lie in it.
-
-    Raises CaseError where there is none.
-    """
-    from MedSegLensLib.cases.volume import is_volume_file
-
-    if not folder.is_dir():
-        raise CaseError(folder, "there is no such folder.", "Give the folder that holds the cases with --cases.")
-    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    if any(p.is_file() and is_volume_file(p) for p in inside):
-        return {folder.resolve().name: folder}
-    found = {p.name: p for p in inside if p.is_dir()}
-    if not found:
-        raise CaseError(folder, "there is no case in it.", "Give a folder with one folder a case.")
-    return found
 
 
 def notes_of(pack, path: Path | None) -> dict[tuple[str, int], dict]:

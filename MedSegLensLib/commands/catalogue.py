@@ -1,15 +1,20 @@
 """`medseglens catalogue`: what each latent of a pack does over cases, in tested names; and the user's notes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes, origin_notes
 from MedSegLensLib.commands.common import DEFAULT_PACK, Result, add_command, note_lines, progress_bar
 from MedSegLensLib.errors import CaseError, OutputError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from MedSegLensLib.cases.case import Case
+    from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
+    from MedSegLensLib.cohorts.mapping import Failure
     from MedSegLensLib.editing.cataloguing import Summary
     from MedSegLensLib.packs.notes import Notes
     from MedSegLensLib.packs.pack import LensPack
@@ -32,7 +37,7 @@ def add_parser(commands) -> None:
         "--pack", default=DEFAULT_PACK, help=f"lens pack: a name, a folder or a .zip (default {DEFAULT_PACK})"
     )
     command.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
-    command.add_argument("--cases", type=Path, help="folder of case folders")
+    add_cases(command, "labelled cases", required=False)
     command.add_argument(
         "--only", nargs="+", metavar="NAME", help="of these cases only (default: those that the pack was trained on)"
     )
@@ -67,10 +72,12 @@ def run(options) -> Result:
 
     noting = bool(options.rename or options.comment or options.favourite or options.not_favourite)
     noting = noting or bool(options.import_notes or options.export_notes)
-    if not options.cases and not noting:
-        raise UsageError("catalogue", "nothing was asked for.", "Give --cases, or a note such as --rename 17 'rim'.")
-    if not options.cases and (options.out or options.csv or options.write):
-        raise UsageError("--cases", "it is needed to make a catalogue.", "Give the folder of the cases.")
+    cataloguing = bool(options.cases or options.cohort)
+    if not cataloguing and not noting:
+        remedy = "Give --cases or --cohort, or a note such as --rename 17 'rim'."
+        raise UsageError("catalogue", "nothing was asked for.", remedy)
+    if not cataloguing and (options.out or options.csv or options.write):
+        raise UsageError("--cases", "it is needed to make a catalogue.", "Give the folder of the cases, or --cohort.")
     if options.interventions < 0:
         raise UsageError(f"--interventions {options.interventions}", "is negative.", "Give 0 or more.")
     pack = load_pack(options.pack)
@@ -79,7 +86,7 @@ def run(options) -> Result:
     if noting:
         result = take_notes(options, pack)
         data, text = data | result.data, text + result.text
-    if options.cases:
+    if cataloguing:
         result = make_catalogue(options, pack)
         data, text = data | result.data, text + result.text
     return Result(data, text)
@@ -87,7 +94,6 @@ def run(options) -> Result:
 
 def make_catalogue(options, pack: "LensPack") -> Result:
     """Compute, write and tell."""
-    from MedSegLensLib.cases.reading import read_case
     from MedSegLensLib.cases.volume import read_labels
     from MedSegLensLib.cases.writing import atomic_path, check_file, check_folder
     from MedSegLensLib.editing.cataloguing import Cataloguing, summary_of
@@ -103,15 +109,17 @@ def make_catalogue(options, pack: "LensPack") -> Result:
         check_folder(options.write)
         if (options.write / PACK_FILE).exists() and not options.replace:  # said before the minutes, not after them
             raise OutputError(options.write, "there is a pack already.", "Choose another folder, or give --replace.")
-    made, unseen = chosen_cases(options, pack)
+    cohort = cohort_given(options)
+    made, unseen = chosen_cases(options, pack, cohort)
+    failures: list[Failure] = []
     atlas = read_labels(options.tissue_atlas)[0] if options.tissue_atlas else None
     with progress_bar(options.json) as progress:
         work = Cataloguing(pack, options.device, progress, interventions=options.interventions, atlas=atlas)
-        for name in made:
-            work.add(read_case(options.cases / name))
+        asked, made = made, [case.name for case in each_done(made, work.add, failures)]
+        if len(failures) == len(asked):
+            raise CaseError(failures[0].case, failures[0].cause, failures[0].remedy)
         work.name()
-        for name in unseen:
-            work.test(read_case(options.cases / name))
+        unseen = [case.name for case in each_done(unseen, work.test, failures)]
         table = work.table()
     files = []
     if options.out:
@@ -136,8 +144,10 @@ def make_catalogue(options, pack: "LensPack") -> Result:
         "taps": [vars(summary) for summary in summaries],
         "seconds_a_case": seconds,
         "files": files,
+        "failures": [vars(failure) for failure in failures],
         "notes": work.notes,
     }
+    work.notes += [*origin_notes(cohort), *failure_notes(failures)]
     if len(made) < LEAST_CASES:
         work.notes.append(f"No latent was named: a name needs {LEAST_CASES} labelled cases on which the latent fires.")
     cases = f"{len(made)} case{'s' * (len(made) != 1)}"
@@ -150,14 +160,27 @@ def make_catalogue(options, pack: "LensPack") -> Result:
     return Result(data, text)
 
 
-def chosen_cases(options, pack: "LensPack") -> tuple[list[str], list[str]]:
-    """Names of the cases that the catalogue is made from, and of those that names are tested on.
+def each_done(cases: "list[CohortCase]", do: "Callable[[Case], None]", failures: "list[Failure]") -> "list[CohortCase]":
+    """The cases with which it was done; one that cannot be read or used is told of in `failures`, and left out."""
+    from MedSegLensLib.cohorts.mapping import failure_of
+
+    done = []
+    for case in cases:
+        try:
+            do(case.read())
+        except CaseError as problem:
+            failures.append(failure_of(case.name, problem))
+        else:
+            done.append(case)
+    return done
+
+
+def chosen_cases(options, pack: "LensPack", cohort: "Cohort") -> "tuple[list[CohortCase], list[CohortCase]]":
+    """The cases that the catalogue is made from, and those that names are tested on.
 
     Raises CaseError for one that is not there, UsageError for an unseen case that the pack has learned from.
     """
-    if not options.cases.is_dir():
-        raise CaseError(options.cases, "there is no such folder.", "Give the folder that holds the case folders.")
-    there = sorted(path.name for path in options.cases.iterdir() if path.is_dir() and not path.name.startswith("."))
+    there = {case.name: case for case in cohort.cases}
     trained = pack.info.trained_on
     unseen = options.unseen
     if unseen is None:
@@ -165,15 +188,18 @@ def chosen_cases(options, pack: "LensPack") -> tuple[list[str], list[str]]:
     made = options.only or [name for name in trained.cases if name in there] or [n for n in there if n not in unseen]
     for name in [*made, *unseen]:
         if name not in there:
-            raise CaseError(options.cases / name, "there is no such case.", "Correct its name or --cases.")
-    lenses = {name for tap in pack.taps for name in pack.lens(tap).metadata.get("cases") or []}
+            where = options.cases / name if options.cases else f"{name} of the cohort {cohort.name}"
+            raise CaseError(where, "there is no such case.", "Correct its name, --cases or --cohort.")
+    learned = {name for tap in pack.taps for name in pack.lens(tap).metadata.get("cases") or []} | set(trained.cases)
+    patients = {there[name].subject for name in made}
     for name in unseen:
-        if name in trained.cases or name in made or name in lenses:
+        if there[name].seen_in(learned) or there[name].subject in patients:
             cause = "the pack has learned from this case, or the names are made from it: it is not unseen."
             raise UsageError(name, cause, "Leave it out of --unseen.")
     if not made:
-        raise CaseError(options.cases, "it holds no case to make a catalogue from.", "Give another folder, or --only.")
-    return list(dict.fromkeys(made)), list(dict.fromkeys(unseen))
+        remedy = "Give other cases, or --only."
+        raise CaseError(options.cases or cohort.name, "it holds no case to make a catalogue from.", remedy)
+    return [there[name] for name in dict.fromkeys(made)], [there[name] for name in dict.fromkeys(unseen)]
 
 
 def summary_lines(summary: "Summary") -> list[str]:

@@ -1,14 +1,23 @@
 """`medseglens evaluate lens`: whether to trust a lens, as one page and as JSON."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from MedSegLensLib.commands.cohort_cases import (
+    INVENTED,
+    ReadCases,
+    add_cases,
+    cohort_given,
+    failure_notes,
+    origin_notes,
+    read_each,
+)
 from MedSegLensLib.commands.common import Result, add_command, output_folder, progress_bar
 from MedSegLensLib.errors import CaseError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from MedSegLensLib.cohorts.cohort import Cohort as Described
     from MedSegLensLib.editing.trust import Cohort
     from MedSegLensLib.lenses.lens import Lens
     from MedSegLensLib.packs.pack import LensPack
@@ -36,7 +45,7 @@ def add_parser(commands) -> None:
     command.add_argument("--pack", help="lens pack whose segmenter, and without LENS whose lens, is used")
     command.add_argument("--tap", help="tap of the pack (default: the pack's default)")
     command.add_argument("--segmenter", type=Path, help="folder written by `train segmenter`, instead of a pack")
-    command.add_argument("--cases", type=Path, required=True, help="folder of labelled case folders")
+    add_cases(command, "labelled cases")
     command.add_argument(
         "--seed-lens",
         type=Path,
@@ -68,7 +77,7 @@ def run_lens(options) -> Result:
     _check_others(lens, others, options.seed_lens)
     trained = {*pack.info.trained_on.cases, *(lens.metadata.get("cases") or [])}
     with progress_bar(options.json) as progress:
-        cohort = cohort_of(options.cases, trained, progress, QUICK_CASES if options.quick else MOST_CASES)
+        cohort = parted(cohort_given(options), trained, progress, QUICK_CASES if options.quick else MOST_CASES)
         if 0 < len(others) < ENOUGH_SEEDS - 1:
             cohort.notes.append(f"Stability is told from two seeds; {ENOUGH_SEEDS} are the least to go by.")
         effort = QUICK if options.quick else Effort()
@@ -152,55 +161,40 @@ def pack_of_segmenter(folder: Path) -> "LensPack":
     return pack
 
 
-class CaseFolders(Sequence):
-    """Case folders as a sequence of cases, each read when it is asked for and not kept."""
-
-    def __init__(self, paths: list[Path]):
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, which):
-        from MedSegLensLib.cases.reading import read_case
-
-        return CaseFolders(self.paths[which]) if isinstance(which, slice) else read_case(self.paths[which])
-
-
-def cohort_of(folder: Path, trained: set[str], progress=None, most: int = MOST_CASES) -> "Cohort":
-    """The labelled cases of a folder: those of the training to fit on, unseen ones to score on, `most` of each at most.
+def parted(cohort: "Described", trained: set[str], progress=None, most: int = MOST_CASES) -> "Cohort":
+    """The labelled cases of a cohort: those of the training to fit on, unseen ones to score on, `most` of each at most.
 
     Where there are no unseen cases, or none of the training, the cases are halved and the notes say so; one case alone
-    is scored on, and nothing is fitted. Raises CaseError where no case is labelled.
+    is scored on, and nothing is fitted. A case that cannot be read is left out, and the notes say why. Raises CaseError
+    where no case is labelled.
     """
-    from MedSegLensLib.cases.reading import read_case
     from MedSegLensLib.editing.trust import Cohort
 
-    if not folder.is_dir():
-        raise CaseError(folder, "is no folder.", "Give the folder that holds the case folders.")
-    paths = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    seen = [p for p in paths if p.name in trained]
-    unseen = [p for p in paths if p.name not in trained]
+    seen = [case for case in cohort.cases if case.seen_in(trained)]
+    unseen = [case for case in cohort.cases if not case.seen_in(trained)]
     notes = []
     if max(len(seen), len(unseen)) > most:
-        notes.append(f"Of {len(paths)} cases at most {most} of the training and {most} unseen ones were read.")
+        notes.append(f"Of {len(cohort.cases)} cases at most {most} of the training and {most} unseen ones were read.")
+    chosen, failures = [*seen[:most], *unseen[:most]], []
     labelled, invented, without = set(), False, []
-    for i, path in enumerate([*seen[:most], *unseen[:most]]):
+    for i, (described, case) in enumerate(read_each(chosen, failures)):
         if progress:
-            progress("reading the cases", i / min(len(paths), 2 * most))
-        case = read_case(path)  # read again when it is its turn: a case takes 150 MB
+            progress("reading the cases", i / len(chosen))
+        # Read again when it is its turn: a case takes 150 MB.
         if case.labels is None:
             without.append(case.name)
         else:
-            labelled.add(path)
+            labelled.add(described.name)
             invented |= case.invented
     if without:
         notes.append(f"Left out, since they have no labels: {', '.join(without)}.")
+    notes += failure_notes(failures)
     if not labelled:
-        raise CaseError(folder, "holds no labelled case.", "Add a segmentation to each case's folder.")
-    seen, unseen = (CaseFolders([p for p in part if p in labelled]) for part in (seen, unseen))
-    if invented:
-        notes.append("Among the cases are phantoms: what is measured on invented anatomy does not hold for patients.")
+        why = f" {failures[0]}" if failures else ""
+        raise CaseError(cohort.name, f"holds no labelled case.{why}", "Add a segmentation to each case's folder.")
+    seen, unseen = (ReadCases([c for c in part if c.name in labelled]) for part in (seen[:most], unseen[:most]))
+    notes += [INVENTED] if invented else []
+    notes += [note for note in origin_notes(cohort) if note != INVENTED]
     if not unseen:
         notes.append("Every case was used in training: what follows flatters the lens.")
     elif not seen and len(unseen) > 1:

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
+from MedSegLensLib.cohorts.mapping import Failure, failure_of
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes, origin_notes
 from MedSegLensLib.commands.common import Result, add_command, output_folder, progress_bar
 from MedSegLensLib.errors import CaseError, UsageError
 
@@ -34,7 +37,7 @@ def add_lens_parser(actions) -> None:
     source = lens.add_mutually_exclusive_group(required=True)
     source.add_argument("--segmenter", type=Path, help="folder written by `train segmenter`")
     source.add_argument("--pack", help="lens pack whose segmenter to use: a name, a folder or a .zip")
-    lens.add_argument("--cases", type=Path, required=True, help="folder of case folders, or of one case")
+    add_cases(lens, "cases to train on")
     lens.add_argument("--out", type=Path, required=True, help="folder for the lens, in SAELens' layout")
     lens.add_argument("--tap", nargs="+", action="extend", help="module (see `pack show PACK --taps`); one or several")
     lens.add_argument("--kind", nargs="+", help="one or several kinds (default batch_topk)")
@@ -145,21 +148,24 @@ def folders_of(lenses: list, out: Path) -> list[Path]:
     return folders
 
 
-def case_folders(folder: Path, names: list[str], left_out: tuple[str, ...]) -> dict[str, Path]:
-    """The cases to train on by name: those named, or all in the folder but `left_out`, or the folder itself."""
+def cases_to_train_on(cohort: Cohort, names: list[str], left_out: tuple[str, ...]) -> dict[str, CohortCase]:
+    """By name: those named, or all of the cohort but `left_out`. Raises CaseError for one that is not there."""
+    there = {case.name: case for case in cohort.cases}
+    missing = [name for name in names if name not in there]
+    if missing:
+        cause = f"is named by the configuration and is not there: {cohort.source}."
+        raise CaseError(missing[0], cause, "Correct --cases or --cohort.")
     if names:
-        missing = [name for name in names if not (folder / name).is_dir()]
-        if missing:
-            raise CaseError(folder / missing[0], "is named by the configuration and is not there.", "Correct --cases.")
-        return {name: folder / name for name in names}
-    if not folder.is_dir():
-        raise CaseError(folder, "it is no folder.", "Give a folder of case folders with --cases.")
-    found = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in left_out}
-    found = {name: path for name, path in found.items() if not name.startswith(".")}
-    return found or {folder.resolve().name: folder}
+        return {name: there[name] for name in names}
+    found = {name: case for name, case in there.items() if name not in left_out}
+    if not found:
+        raise CaseError(cohort.name, "the pack holds out all of its cases.", "Give others to train on.")
+    return found
 
 
-def without_unseen(cases: dict[str, Path], named: bool, segmenter: "Segmenter") -> tuple[dict[str, Path], list[str]]:
+def without_unseen(
+    cases: dict[str, CohortCase], named: bool, segmenter: "Segmenter"
+) -> tuple[dict[str, CohortCase], list[str]]:
     """The cases that a lens may be trained on, and what has to be said of it.
 
     A pack names its held-out cases: none of them is taken, and one that was asked for is refused. A folder of `train
@@ -179,7 +185,7 @@ def without_unseen(cases: dict[str, Path], named: bool, segmenter: "Segmenter") 
         return cases, [f"{said}A pack that holds one of them out will refuse this lens."]
     said = f"Left out, since the segmenter was not trained on them: {listed}. "
     said += "They can be measured on; name them as `cases` in a configuration to train on them."
-    return {name: path for name, path in cases.items() if name not in unseen}, [said]
+    return {name: case for name, case in cases.items() if name not in unseen}, [said]
 
 
 def run_lens(options) -> Result:
@@ -212,19 +218,23 @@ def run_lens(options) -> Result:
         remedy = "Add --resume to go on with it, or remove the file to start anew."
         raise UsageError(stopped, "a training that was stopped is there.", remedy)
     segmenter = Segmenter.of(options)
-    cases = case_folders(options.cases, order.cases, segmenter.held_out)
+    cohort = cohort_given(options)
+    cases = cases_to_train_on(cohort, order.cases, segmenter.held_out)
     cases, notes = without_unseen(cases, bool(order.cases), segmenter)
+    notes += origin_notes(cohort)
     store_folder = options.store or options.out / ".harvested"
     ranks = ranks_of_environment(device)
     with progress_bar(options.json or not ranks.first) as progress:
         engine, network = segmenter.prepare(device)
         try:
-            store = _harvested(store_folder, order, cases, segmenter, network, engine, ranks, progress)
+            store, failures = _harvested(store_folder, order, cases, segmenter, network, engine, ranks, progress)
         except BaseException:
             # A folder of no case yet would only refuse the next try, with another tap say.
             if ranks.first and not options.store and not any(store_folder.glob("cases/*.safetensors")):
                 shutil.rmtree(store_folder, ignore_errors=True)
             raise
+        notes += failure_notes(failures)
+        cases = {name: case for name, case in cases.items() if store.has(name)}
         taps = list(dict.fromkeys(lens.tap for lens in order.lenses))
         memory = max(64, 1024 // len(taps))
         sources = {tap: store.tokens(tap, held_out=order.held_out, memory_mb=memory) for tap in taps}
@@ -338,17 +348,19 @@ class Segmenter:
         return digest.hexdigest()[:16]
 
 
-def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: Segmenter, network, engine, ranks, progress):
-    """The store with every case in it; those that are there already are not harvested again."""
+def _harvested(
+    folder, order: Order, cases: dict[str, CohortCase], segmenter: Segmenter, network, engine, ranks, progress
+):
+    """The store with every case that can be used in it, and the failures of the others; cases that are there already
+    are not harvested again. Raises CaseError where none can be used."""
     import math
 
-    from MedSegLensLib.cases.reading import read_case
     from MedSegLensLib.editing.harvest import harvest_taps
     from MedSegLensLib.lenses.token_store import HarvestPlan, TokenStore
 
     plan = HarvestPlan(
         taps=tuple(dict.fromkeys(lens.tap for lens in order.lenses)),
-        segmenter=segmenter.hash(),
+        segmenter=segmenter.hash() + _simulation(cases),
         per_case=math.ceil(order.tokens / len(cases)),
         natural=max(64, math.ceil(HELD_OUT_TOKENS / len(cases))),
         seed=0,
@@ -364,22 +376,42 @@ def _harvested(folder, order: Order, cases: dict[str, Path], segmenter: Segmente
         more = f" and {len(alien) - 3} more" if len(alien) > 3 else ""
         cause = f"it holds tokens of cases that are not of this training: {', '.join(alien[:3])}{more}."
         raise UsageError(folder, cause, "Give those cases too, or another --store.")
-    for i, (name, path) in enumerate(cases.items()):
+    failed: dict[str, Failure] = {}
+    for i, (name, case) in enumerate(cases.items()):
         if i % ranks.size == ranks.rank and not store.has(name):
             progress(f"reading tokens, {name}", i / len(cases))
-            case = read_case(path)
-            store.add(name, harvest_taps(case, network, segmenter.config, segmenter.spec, plan.taps, engine))
+            try:
+                read = case.read()
+                store.add(name, harvest_taps(read, network, segmenter.config, segmenter.spec, plan.taps, engine))
+            except CaseError as problem:
+                failed[name] = failure_of(name, problem)
     ranks.wait()
-    return store
+    elsewhere = "it could not be used by another of the processes."
+    failures = [
+        failed.get(name) or Failure(name, elsewhere, "See what that one says.") for name in cases if not store.has(name)
+    ]
+    if len(failures) == len(cases):
+        first = next(iter(failed.values()), failures[0])
+        raise CaseError(first.case, first.cause, first.remedy)
+    return store, failures
+
+
+def _simulation(cases: dict[str, CohortCase]) -> str:
+    """Nothing for cases as they are. A simulated case has the name of the one that it is made from: its tokens must
+    not be found in a store of that one's."""
+    import hashlib
+
+    acquired = {name: case.acquisition.to_json() for name, case in cases.items() if case.acquisition}
+    digest = hashlib.sha256(json.dumps(acquired, sort_keys=True).encode()).hexdigest()
+    return f", simulated {digest[:8]}" if acquired else ""
 
 
 def _finetuned(lens, source, order: Order, seed: int, cases, segmenter: Segmenter, network, engine, progress):
-    from MedSegLensLib.cases.reading import read_case
     from MedSegLensLib.editing.finetuning import finetune
     from MedSegLensLib.lenses.training import calibrate
 
     trained_on = [name for name in cases if name not in source.held_out_cases][:FINETUNE_CASES]
-    some = [read_case(cases[name]) for name in trained_on]
+    some = [cases[name].read() for name in trained_on]
     lens = finetune(
         lens, some, network, segmenter.config, segmenter.spec, engine, **order.finetune, seed=seed, progress=progress
     )

@@ -7,8 +7,8 @@ import pytest
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
 from MedSegLensLib.cli import main
-from MedSegLensLib.commands.atlas import case_folders, replaced_folder
-from MedSegLensLib.errors import CaseError, OutputError
+from MedSegLensLib.commands.atlas import replaced_folder
+from MedSegLensLib.errors import OutputError
 from MedSegLensLib.reports.atlas import DATA, DATA_BEGINS, PAGE
 
 SMALL = {"size": (48, 60, 20), "spacing": (3.5, 3.5, 7.0)}
@@ -74,15 +74,6 @@ def test_after_a_cancel_or_a_failure_nothing_is_left_and_the_old_one_stays(tmp_p
         raise how
     assert [p.name for p in tmp_path.iterdir()] == ["atlas"]
     assert (out / PAGE).read_text(encoding="utf-8") == "old"
-
-
-def test_a_cases_own_folder_is_one_case_and_an_empty_one_is_none(cases, tmp_path):
-    assert list(case_folders(cases)) == ["notes", "phantom-1"]
-    assert list(case_folders(cases / "phantom-1")) == ["phantom-1"]
-    with pytest.raises(CaseError, match="no case in it"):
-        case_folders(cases / "notes")
-    with pytest.raises(CaseError, match="no such folder"):
-        case_folders(tmp_path / "absent")
 
 
 def test_wrong_use_is_said_before_any_work(cases, pack, tmp_path, capsys):

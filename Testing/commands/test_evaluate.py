@@ -11,7 +11,9 @@ import torch
 
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
-from MedSegLensLib.commands.evaluate import cohort_of, pack_of_segmenter, record_stability
+from MedSegLensLib.cohorts.acquisitions import Acquisition
+from MedSegLensLib.commands.cohort_cases import cohort_in
+from MedSegLensLib.commands.evaluate import pack_of_segmenter, parted, record_stability
 from MedSegLensLib.errors import CaseError, UsageError
 from MedSegLensLib.lenses.files import load_lens, save_lens
 from MedSegLensLib.packs.pack import load_pack
@@ -87,7 +89,7 @@ def test_recording_keeps_the_rest_of_the_file(lenses, tmp_path):
 
 
 def test_cases_of_the_training_are_fitted_on_and_unseen_ones_scored_on(cases):
-    cohort = cohort_of(cases, {"somebody-2"})
+    cohort = parted(cohort_in(cases), {"somebody-2"})
     assert [[c.name for c in part] for part in (cohort.fit, cohort.score)] == [
         ["somebody-2"],
         ["somebody-1", "somebody-3"],
@@ -96,18 +98,18 @@ def test_cases_of_the_training_are_fitted_on_and_unseen_ones_scored_on(cases):
 
 
 def test_a_cohort_that_was_all_trained_on_flatters(cases):
-    cohort = cohort_of(cases, {f"somebody-{i}" for i in (1, 2, 3)})
+    cohort = parted(cohort_in(cases), {f"somebody-{i}" for i in (1, 2, 3)})
     assert (len(cohort.fit), len(cohort.score)) == (1, 2) and any("flatters" in note for note in cohort.notes)
 
 
 def test_a_cohort_of_strangers_is_halved(cases):
-    cohort = cohort_of(cases, set())
+    cohort = parted(cohort_in(cases), set())
     assert (len(cohort.fit), len(cohort.score)) == (1, 2) and any("one half" in note for note in cohort.notes)
 
 
 def test_one_case_is_scored_on_and_nothing_is_fitted(cases, tmp_path):
     shutil.copytree(cases / "somebody-1", tmp_path / "somebody-1")
-    cohort = cohort_of(tmp_path, set())
+    cohort = parted(cohort_in(tmp_path), set())
     assert (len(cohort.fit), len(cohort.score)) == (0, 1) and any("one case only" in note for note in cohort.notes)
 
 
@@ -116,13 +118,34 @@ def test_cases_without_labels_are_left_out_by_name(cases, tmp_path):
         shutil.copytree(cases / f"somebody-{seed}", tmp_path / f"somebody-{seed}")
     for file in (tmp_path / "somebody-2").glob("*seg*"):
         file.unlink()
-    cohort = cohort_of(tmp_path, set())
+    cohort = parted(cohort_in(tmp_path), set())
     assert len(cohort.score) == 1 and any("no labels: somebody-2" in note for note in cohort.notes)
     shutil.rmtree(tmp_path / "somebody-1")
     with pytest.raises(CaseError, match="no labelled case"):
-        cohort_of(tmp_path, set())
-    with pytest.raises(CaseError, match="no folder"):
-        cohort_of(tmp_path / "nowhere", set())
+        parted(cohort_in(tmp_path), set())
+    with pytest.raises(CaseError, match="no such folder"):
+        cohort_in(tmp_path / "nowhere")
+
+
+def test_a_case_that_cannot_be_read_is_left_out_with_its_cause(cases, tmp_path):
+    for seed in (1, 2):
+        shutil.copytree(cases / f"somebody-{seed}", tmp_path / f"somebody-{seed}")
+    next((tmp_path / "somebody-2").glob("*t1c*")).write_bytes(b"not a volume")
+    cohort = parted(cohort_in(tmp_path), set())
+    assert [case.name for case in cohort.score] == ["somebody-1"]
+    (said,) = [note for note in cohort.notes if note.startswith("Left out: somebody-2")]
+    assert "t1c" in said
+
+
+def test_a_simulated_case_counts_as_the_one_that_it_is_made_from(cases):
+    described = cohort_in(cases)
+    noisy = replace(described, cases=tuple(replace(c, acquisition=Acquisition("noise")) for c in described.cases))
+    cohort = parted(noisy, {"somebody-2"})
+    assert [[c.name for c in part] for part in (cohort.fit, cohort.score)] == [
+        ["somebody-2"],
+        ["somebody-1", "somebody-3"],
+    ]
+    assert any("Acquisitions were simulated" in note for note in cohort.notes)
 
 
 def test_a_folder_of_a_trained_segmenter_serves_as_well(tmp_path):
@@ -173,6 +196,6 @@ def test_a_lens_of_another_width_is_named(run, pack, cases, lenses, tmp_path):
 
 
 def test_of_a_large_cohort_the_first_cases_serve(cases):
-    cohort = cohort_of(cases, {"somebody-3"}, most=1)
+    cohort = parted(cohort_in(cases), {"somebody-3"}, most=1)
     assert [[c.name for c in part] for part in (cohort.fit, cohort.score)] == [["somebody-3"], ["somebody-1"]]
     assert any("at most 1 of the training" in note for note in cohort.notes)

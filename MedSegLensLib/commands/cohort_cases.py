@@ -1,0 +1,142 @@
+"""The cases that a command works on: folders on the disk, or a cohort by its name; and those of them that fail."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from MedSegLensLib.cases.case import Case
+from MedSegLensLib.cases.modality_words import modality_of_ending
+from MedSegLensLib.cases.volume import bare_name, is_volume_file
+from MedSegLensLib.cohorts.cohort import Cohort, CohortCase, find_cohort
+from MedSegLensLib.cohorts.mapping import Failure, failure_of
+from MedSegLensLib.cohorts.subjects import subject_of
+from MedSegLensLib.errors import CaseError
+
+INVENTED = "Among the cases are phantoms: what is measured on invented anatomy does not hold for patients."
+
+LOOKED_AT = 8
+"""Files of a folder that are opened to tell whether it holds DICOM: beside it lie a DICOMDIR, a note, a licence."""
+
+
+def add_cases(command: argparse.ArgumentParser, what: str, required: bool = True) -> None:
+    """--cases and --cohort, of which one is given. what: the cases are for, as in 'labelled cases'."""
+    source = command.add_mutually_exclusive_group(required=required)
+    source.add_argument(
+        "--cases", type=Path, metavar="FOLDER", help=f"{what}: a folder with a folder a case, or one case's folder"
+    )
+    source.add_argument(
+        "--cohort", metavar="NAME", help=f"{what}: a cohort's name, description or table (see `medseglens cohort`)"
+    )
+
+
+def cohort_given(options: argparse.Namespace) -> Cohort:
+    """What --cases or --cohort names. No volume is read yet. Raises CaseError where there is no case."""
+    return find_cohort(options.cohort) if options.cohort else cohort_in(options.cases)
+
+
+def cohort_in(folder: Path) -> Cohort:
+    """The `cases_in` a folder as a cohort that has its name. Raises CaseError where there is none."""
+    cases = tuple(cases_in(folder))
+    return Cohort(Path(folder).resolve().name or "cases", f"Folder {folder}", "not stated", cases)
+
+
+def cases_in(folder: Path) -> list[CohortCase]:
+    """The cases in a folder: its subfolders, or the folder itself where the volumes or DICOM series of one case lie in
+    it. Which files are a case's is told when it is read. Raises CaseError where there is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        cause = "it is a file, not a folder." if folder.exists() else "there is no such folder."
+        raise CaseError(folder, cause, "Give the folder that holds the cases with --cases.")
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    folders = [path for path in inside if path.is_dir()]
+    volumes = [path for path in inside if path.is_file() and is_volume_file(path)]
+    own = any(modality_of_ending(bare_name(path)) for path in volumes) or (volumes and not folders)
+    if own or _study_in(inside) or _is_one_study(folders):
+        return [_case(folder)]
+    if not folders:
+        raise CaseError(folder, "there is no case in it.", "Give a folder with one folder a case.")
+    return [_case(path) for path in folders]
+
+
+def read_each(cases: Iterable[CohortCase], failures: list[Failure]) -> Iterator[tuple[CohortCase, Case]]:
+    """The cases one by one; one that cannot be read is told of in `failures`, and left out."""
+    for case in cases:
+        try:
+            read = case.read()
+        except CaseError as problem:
+            failures.append(failure_of(case.name, problem))
+            continue
+        yield case, read
+
+
+def failure_notes(failures: Sequence[Failure]) -> list[str]:
+    """One sentence a case that was left out."""
+    return [f"Left out: {failure}" for failure in failures]
+
+
+def origin_notes(cohort: Cohort) -> list[str]:
+    """What has to stand beside any result on these cases."""
+    notes = []
+    if cohort.simulated:
+        notes.append("Acquisitions were simulated from these cases: no scanner measured them.")
+    if cohort.invented:
+        notes.append(INVENTED)
+    return notes
+
+
+class ReadCases(Sequence):
+    """Cases of a cohort as a sequence of cases, each read when it is asked for and not kept."""
+
+    def __init__(self, cases: Sequence[CohortCase]):
+        self.cases = tuple(cases)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, which):
+        return ReadCases(self.cases[which]) if isinstance(which, slice) else self.cases[which].read()
+
+
+def _case(folder: Path) -> CohortCase:
+    name = folder.resolve().name
+    return CohortCase(name, subject_of(name), folder)
+
+
+def _is_one_study(folders: list[Path]) -> bool:
+    """Whether these are the series of one DICOM study rather than the folders of several cases."""
+    first, same = None, 0
+    for folder in folders:
+        try:
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+        except OSError:
+            continue  # one that may not be read is reported when it is its turn
+        if any(path.parent == folder and is_volume_file(path) for path in files):
+            return False
+        study = _study_in(files)
+        if study and study != (first := first or study):
+            return False
+        same += study is not None
+    return same > 1
+
+
+def _study_in(paths: Sequence[Path]) -> str | None:
+    """The study's UID of the first DICOM file among the first few files; None where there is none."""
+    import SimpleITK as sitk
+
+    files = [path for path in paths if path.is_file() and not path.name.startswith(".") and not is_volume_file(path)]
+    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # GDCM warns of every file that is not DICOM
+    try:
+        for path in files[:LOOKED_AT]:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.SetImageIO("GDCMImageIO")
+            try:
+                reader.ReadImageInformation()
+            except RuntimeError:
+                continue
+            if reader.HasMetaDataKey("0020|000d"):
+                return reader.GetMetaData("0020|000d").strip()
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
+    return None
