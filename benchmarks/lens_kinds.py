@@ -11,6 +11,7 @@ sae-lens need it (`make .venv-saelens/.installed`); what is not there is named.
 import argparse
 import contextlib
 import io
+import sys
 import time
 import warnings
 from dataclasses import replace
@@ -24,6 +25,7 @@ from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.beginning import centre_and_scale, first_tokens, rows_to_start
 from MedSegLensLib.lenses.by_sae_lens import train_by_sae_lens
 from MedSegLensLib.lenses.lens_config import KINDS, SAE_LENS_KINDS, LensConfig
+from MedSegLensLib.lenses.measures import explained_variance, l0
 from MedSegLensLib.lenses.sampling import LESION
 from MedSegLensLib.lenses.stability import decoder_stability, rows_stability, stable_share
 from MedSegLensLib.lenses.token_store import TokenStore
@@ -46,20 +48,27 @@ def starts(tokens, config: LensConfig) -> np.ndarray:
     return rows_to_start((data - centre) * scale, config).numpy()
 
 
-def measured(tokens, config: LensConfig) -> dict:
+def lesion_of_unseen(store: TokenStore, tokens, tap: str) -> torch.Tensor:
+    """The lesion's stored tokens (n, d) of the cases held out."""
+    index = store.plan.taps.index(tap)
+    unseen = [case for case in store.cases() if case.name in tokens.held_out_cases]
+    return torch.cat([case.by_stratum(tap, index)[LESION].float() for case in unseen])
+
+
+def measured(tokens, lesion: torch.Tensor, config: LensConfig) -> dict:
     """The figures of one kind; the lens that is measured is that of the first seed."""
     started = time.process_time()
     first, other = (trained(tokens, replace(config, seed=seed)) for seed in SEEDS)
     spent = time.process_time() - started
     of = first.metadata["held_out"]
-    lesion = tokens.held_out[torch.from_numpy(np.asarray(tokens.held_out_strata) == LESION)]
-    fires = (first.encode(lesion.float()) > 0).float().mean(0).numpy() > ON_LESION
+    z = first.encode(lesion)
+    fires = (z > 0).float().mean(0).numpy() > ON_LESION
     begun = [starts(tokens, replace(config, seed=seed)) for seed in SEEDS]
     return {
-        "lesion_explained_variance": of["explained_variance_by"]["lesion"],
+        "lesion_explained_variance": explained_variance(lesion, first.decode(z)),
         "explained_variance": of["explained_variance"],
         "inference_l0": of["l0"],
-        "l0_lesion": of["l0_by"]["lesion"],
+        "l0_lesion": l0(z),
         "dead_share": of["dead_share"],
         "latents_on_lesion": int(fires.sum()),
         "stable": stable_share(decoder_stability(first, [other]), fires),
@@ -85,16 +94,18 @@ def main() -> None:
     tap = chosen.tap or store.plan.taps[0]
     tokens = store.tokens(tap, held_out=1)
     config = LensConfig(tap, chosen.width, chosen.k, steps=chosen.steps, lr=chosen.lr, init=chosen.init)
+    lesion = lesion_of_unseen(store, tokens, tap)
     figures, missing = {}, {}
     for kind in chosen.kinds:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                figures[kind] = measured(tokens, replace(config, kind=kind))
+                figures[kind] = measured(tokens, lesion, replace(config, kind=kind))
         except UsageError as problem:
             missing[kind] = str(problem)
+        print(f"{kind}: {figures.get(kind) or missing[kind]}", file=sys.stderr, flush=True)
     setting = {name: getattr(config, name) for name in ("width", "k", "steps", "batch", "lr", "init")}
     result = {"tap": tap, "measured_on": tokens.held_out_said, "setting": setting, "seeds": list(SEEDS)}
-    result |= {"kinds": figures, "missing": missing, "machine": machine()}
+    result |= {"lesion_tokens": len(lesion), "kinds": figures, "missing": missing, "machine": machine()}
     lines = [f"{tap}, {setting}, measured on {tokens.held_out_said}"]
     for kind, of in figures.items():
         lines.append(f"{kind:17} " + "  ".join(f"{name} {value:.3f}" for name, value in of.items()))
