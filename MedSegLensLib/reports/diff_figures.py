@@ -4,6 +4,7 @@ Sides differ in shape and in lightness, not in colour alone (Okabe and Ito's col
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,10 +15,11 @@ from MedSegLensLib.reports.charts import SHAPES, Series
 
 SIDE_A, SIDE_B, NULL = "#0072B2", "#D55E00", "#6E6E6E"
 COLOURS = {"a": SIDE_A, "b": SIDE_B}
-SIDE_SHAPES = {"a": "circle", "b": "square"}
 
-WIDTH, LABELS, NUMBERS = 1040, 236, 250
-"""Of a chart in its own units: all of it, what row labels take on the left, and the numbers on the right."""
+WIDTH, LABELS, LETTER = 1040, 250, 7.6
+"""Of a chart in its own units: all of it, what row labels take, and a letter of the numbers on the right."""
+LETTERS = 27
+"""Of a row's label that fit into a line."""
 LINE, GAP = 26, 12
 NULL_SHAPE = '<path d="M{x:.1f} {top:.1f}l6.5 6.5l-6.5 6.5l-6.5 -6.5z" fill="none" stroke="{c}" stroke-width="2.2"/>'
 STRIPE = 8
@@ -48,23 +50,24 @@ def intervals(
     """One row a thing, one line a mark: the value, its interval as a whisker, its null as a hollow diamond, and the
     numbers in words on the right. Values beyond the axis stand at its end. line: a dashed line at a value."""
     top = 10
+    longest = max((len(mark.words) for _, marks in rows for mark in marks), default=0)
+    axis = _Axis(low, high, WIDTH - 30 - LETTER * longest)
     parts, y = [], float(top)
     for name, marks in rows:
         height = LINE * max(len(marks), 1)
-        lines = _wrapped(name, 30)
+        lines = _wrapped(name)
         first = y + height / 2 + 5 - 8.5 * (len(lines) - 1)
         for n, words in enumerate(lines):
             at = first + 17 * n
             parts.append(f'<text x="{LABELS - 14}" y="{at:.1f}" text-anchor="end">{escape(words)}</text>')
         for n, mark in enumerate(marks):
-            parts += _mark(mark, series[mark.series], y + LINE * (n + 0.5), low, high, name)
+            parts += _mark(mark, series[mark.series], y + LINE * (n + 0.5), axis, name)
         y += height + GAP
-        parts.append(f'<path d="M{LABELS} {y - GAP / 2:.1f}H{WIDTH - NUMBERS}" class="row-line"/>')
+        parts.append(f'<path d="M{LABELS} {y - GAP / 2:.1f}H{axis.right:.1f}" class="row-line"/>')
     bottom = y - GAP / 2
-    parts = _axis(low, high, top, bottom, unit) + parts
+    parts = axis.drawn(top, bottom, unit) + parts
     if line is not None and low <= line <= high:
-        x = _x(line, low, high)
-        parts.append(f'<path d="M{x:.1f} {top}V{bottom:.1f}" class="mark-line"/>')
+        parts.append(f'<path d="M{axis.x(line):.1f} {top}V{bottom:.1f}" class="mark-line"/>')
     used = {mark.series for _, marks in rows for mark in marks}
     keys = [
         _key(series[name].words, SHAPES[series[name].shape], series[name].colour) for name in series if name in used
@@ -79,16 +82,20 @@ def intervals(
 
 
 def stacked(
-    rows: Sequence[tuple[str, Sequence[tuple[str, int]]]], kinds: dict[str, tuple[str, str, bool]], title: str
+    rows: Sequence[tuple[str, Sequence[tuple[str, int]]]],
+    kinds: dict[str, tuple[str, str, bool]],
+    title: str,
+    unit: str = "latents",
 ) -> Markup:
-    """Bars of 100 %, one a row, cut into kinds by their counts. kinds: words, colour, and whether it is striped."""
+    """Bars of 100 %, one a row, cut into kinds by their counts. kinds: words, colour, and whether it is striped; unit:
+    what is counted."""
     top, height, step = 8, 34, 62
     left, right = LABELS, WIDTH - 30
     parts = []
     for n, (name, counts) in enumerate(rows):
         y, x = top + step * n, float(left)
-        total = sum(count for _, count in counts)
-        lines = _wrapped(name, 30)
+        total = max(sum(count for _, count in counts), 1)
+        lines = _wrapped(name)
         for k, words in enumerate(lines):
             at = y + height / 2 + 5 - 8.5 * (len(lines) - 1) + 17 * k
             parts.append(f'<text x="{LABELS - 14}" y="{at:.1f}" text-anchor="end">{escape(words)}</text>')
@@ -97,7 +104,7 @@ def stacked(
                 continue
             words, colour, striped = kinds[kind]
             wide = (right - left) * count / total
-            tip = escape(f"{name}: {words}: {count} of {total} latents ({100 * count / total:.0f} %)")
+            tip = escape(f"{name}: {words}: {count} of {total} {unit}")
             fill = f"url(#stripes-{colour[1:]})" if striped else colour
             parts.append(
                 f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{height}" fill="{fill}" class="part">'
@@ -135,11 +142,35 @@ def _dark(colour: str) -> bool:
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
-def _mark(mark: Mark, kind: Series, y: float, low: float, high: float, name: str) -> list[str]:
-    parts = []
-    x = _x(min(max(mark.value, low), high), low, high)
+@dataclass(frozen=True)
+class _Axis:
+    """From `low` to `high` between the row labels and `right`, units; what lies beyond stands at its end."""
+
+    low: float
+    high: float
+    right: float
+
+    def x(self, value: float) -> float:
+        inside = min(max(value, self.low), self.high)
+        return LABELS + (self.right - LABELS) * (inside - self.low) / (self.high - self.low)
+
+    def drawn(self, top: float, bottom: float, unit: str) -> list[str]:
+        parts, step = [], _nice((self.high - self.low) / 6)
+        value = math.ceil(self.low / step - 1e-9) * step
+        while value <= self.high + 1e-9:
+            x = self.x(value)
+            parts.append(f'<path d="M{x:.1f} {top}V{bottom:.1f}" class="row-line"/>')
+            text = f"{value + 0.0:.3f}".rstrip("0").rstrip(".").replace("-", "−")
+            parts.append(f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle" class="small">{text}</text>')
+            value += step
+        x, y = (LABELS + self.right) / 2, bottom + 37
+        return [*parts, f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="small">{escape(unit)}</text>']
+
+
+def _mark(mark: Mark, kind: Series, y: float, axis: _Axis, name: str) -> list[str]:
+    parts, x = [], axis.x(mark.value)
     if mark.interval is not None:
-        a, b = (_x(min(max(end, low), high), low, high) for end in mark.interval)
+        a, b = (axis.x(end) for end in mark.interval)
         parts.append(
             f'<path d="M{a:.1f} {y:.1f}H{b:.1f}M{a:.1f} {y - 5:.1f}v10M{b:.1f} {y - 5:.1f}v10" stroke="{kind.colour}" '
             f'stroke-width="2" fill="none"/>'
@@ -148,29 +179,8 @@ def _mark(mark: Mark, kind: Series, y: float, low: float, high: float, name: str
     tip = escape(f"{name}, {kind.words}: {mark.words}")
     parts.append(f"<g><title>{tip}</title>{drawn}</g>")
     if mark.null is not None:
-        at = _x(min(max(mark.null, low), high), low, high)
-        parts.append(NULL_SHAPE.format(x=at, y=y, top=y - 6.5, c=NULL))
-    parts.append(f'<text x="{WIDTH - NUMBERS + 14}" y="{y + 5:.1f}" class="small">{escape(mark.words)}</text>')
-    return parts
-
-
-def _x(value: float, low: float, high: float) -> float:
-    return LABELS + (WIDTH - NUMBERS - LABELS) * (value - low) / (high - low)
-
-
-def _axis(low: float, high: float, top: float, bottom: float, unit: str) -> list[str]:
-    parts, step = [], _nice((high - low) / 6)
-    value = math.ceil(low / step - 1e-9) * step
-    while value <= high + 1e-9:
-        x = _x(value, low, high)
-        parts.append(f'<path d="M{x:.1f} {top}V{bottom:.1f}" class="row-line"/>')
-        text = f"{value + 0.0:.3f}".rstrip("0").rstrip(".").replace("-", "−")
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle" class="small">{text}</text>')
-        value += step
-    middle = (LABELS + WIDTH - NUMBERS) / 2
-    parts.append(
-        f'<text x="{middle:.1f}" y="{bottom + 37:.1f}" text-anchor="middle" class="small">{escape(unit)}</text>'
-    )
+        parts.append(NULL_SHAPE.format(x=axis.x(mark.null), y=y, top=y - 6.5, c=NULL))
+    parts.append(f'<text x="{axis.right + 14:.1f}" y="{y + 5:.1f}" class="small">{escape(mark.words)}</text>')
     return parts
 
 
@@ -179,15 +189,16 @@ def _nice(step: float) -> float:
     return next(power * m for m in (1, 2, 5, 10) if power * m >= step * 0.999)
 
 
-def _wrapped(text: str, most: int) -> list[str]:
-    """In lines of about `most` letters, at most two; what is left is cut with an ellipsis."""
+def _wrapped(text: str, most: int = LETTERS) -> list[str]:
+    """In at most three lines of about `most` letters, broken at spaces and behind dots (modules have long names); of a
+    longer text the middle is left out."""
     lines = [""]
-    for word in text.split(" "):
-        if len(lines[-1]) + len(word) + 1 > most and lines[-1]:
+    for part in re.findall(r"[^ .]*[ .]?", text):
+        if len(lines[-1]) + len(part.rstrip()) > most and lines[-1]:
             lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    lines = [line if len(line) <= most + 4 else f"{line[: most + 3]}…" for line in lines]
-    return lines if len(lines) <= 2 else [lines[0], f"{lines[1][: most + 2]}…"]
+        lines[-1] += part
+    lines = [line.strip() if len(line) <= most + 3 else f"{line[: most + 2]}…" for line in lines]
+    return lines if len(lines) <= 3 else [lines[0], "…", lines[-1]]
 
 
 def _key(words: str, shape: str, colour: str) -> str:

@@ -17,17 +17,21 @@ from MedSegLensLib.diffing.comparison import CATEGORIES, CohortSide, Comparison,
 from MedSegLensLib.errors import OutputError
 from MedSegLensLib.reports import figures
 from MedSegLensLib.reports.charts import Series
-from MedSegLensLib.reports.diff_figures import COLOURS, SIDE_SHAPES, Mark, intervals, stacked
+from MedSegLensLib.reports.diff_figures import COLOURS, Mark, intervals, stacked
 from MedSegLensLib.reports.diff_pictures import CASES, Gallery, Progress, gallery
 from MedSegLensLib.reports.diff_reliance import reliance
 from MedSegLensLib.reports.diff_words import (
+    COHORT_CLAIMS,
+    KINDS,
+    MODEL_CLAIMS,
+    claims,
     cohort_words,
     explained,
     headline,
     interval_words,
+    main_shares,
     number,
     percent,
-    share_sentence,
     threshold_words,
 )
 
@@ -36,17 +40,6 @@ if TYPE_CHECKING:
     from MedSegLensLib.packs.pack import LensPack
 
 PAGE = "index.html"
-KINDS = {
-    "shared": ("shared", "#0072B2", False),
-    "partly shared": ("partly shared", "#56B4E9", False),
-    "backbone": ("backbone: alike in both", "#009E73", False),
-    "specific": ("specific, beyond the null", "#D55E00", False),
-    "not distinguishable from seed noise": ("not distinguishable from seed noise", "#6E6E6E", True),
-    "undecided": ("undecided: neither beyond its null", "#BDBDBD", False),
-    "too few cases": ("too few cases to say", "#F2F2F2", False),
-}
-"""Of categories: words, colour, whether striped. Neighbours differ in lightness or pattern, not in hue alone."""
-
 ROWS = 40
 """Latents of each category in the page's table; the files have all."""
 
@@ -87,16 +80,18 @@ def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) ->
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "percent": percent}
-    total = [share for share in comparison.shares if share.tap is None and share.total]
+    kinds = MODEL_CLAIMS if comparison.kind == "models" else COHORT_CLAIMS
+    main = main_shares(comparison)
+    total = [share for share in main if share.total and (share.n or share.category in kinds)]
     return environment.get_template("diff.html.j2").render(
         c=comparison,
         models=comparison.kind == "models",
         headline=headline(comparison),
-        says=comparison.summary.get("says", [])[1:],
+        says=_says(comparison),
         warnings=_warnings(comparison),
         cohorts=_cohorts(comparison),
         cohort_words=cohort_words,
-        claims=[share_sentence(comparison, share) for share in total if _claimed(share)],
+        claims=claims(comparison),
         charts={
             "parts": _parts(comparison),
             "shares": _shares(comparison, total),
@@ -104,7 +99,8 @@ def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) ->
         pictures=pictures,
         heat=figures.HEAT,
         reliance=reliance(comparison),
-        shares=[_share_row(comparison, share) for share in comparison.shares if share.n or share.category in _MAIN],
+        shares=[_share_row(comparison, share) for share in total],
+        by_tap=[_share_row(comparison, share) for share in comparison.shares if share.n and share not in main],
         thresholds=[(threshold_words(name), value) for name, value in comparison.thresholds.items()],
         explained=explained(comparison),
         latents=_latents(comparison),
@@ -113,22 +109,19 @@ def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) ->
     )
 
 
-_MAIN = ("shared", "specific", "backbone")
-
-
-def _claimed(share: Share) -> bool:
-    """Whether a sentence is made of it: of what is there, and of "specific" also where it is none."""
-    if share.category in ("never fires", "too few cases"):
-        return False
-    return share.n > 0 or share.category == "specific"
+def _says(comparison: Comparison) -> list[str]:
+    """The comparison's own sentences but for those about performance, which stand with its figures."""
+    rests = {row["says"] for row in comparison.summary.get("suppression") or []}
+    return [sentence for sentence in comparison.summary.get("says", []) if sentence not in rests]
 
 
 def _warnings(comparison: Comparison) -> list[str]:
     told = []
     for cohort in _cohorts(comparison):
-        if cohort.invented:
+        noted = " ".join(note for note in comparison.notes if note.startswith(cohort.name))
+        if cohort.invented and "phantoms" not in noted:
             told.append(f"{cohort.name} holds phantoms: invented anatomy, not patients.")
-        if cohort.simulated:
+        if cohort.simulated and "simulated" not in noted:
             told.append(f"{cohort.name} was simulated from real cases: no scanner made these images.")
         if cohort.n_cases < 10:
             cases = "one case" if cohort.n_cases == 1 else f"{cohort.n_cases} cases"
@@ -163,21 +156,29 @@ def _parts(comparison: Comparison):
 
 
 def _shares(comparison: Comparison, shares: Sequence[Share]):
-    rows = []
+    rows, models = [], comparison.kind == "models"
+    sides = list(dict.fromkeys((share.side, share.tap) for share in shares))
     for category in CATEGORIES:
         marks = [
-            Mark(share.side, 100 * share.share, _hundred(share.interval), _hundred(share.null), _words(share))
+            Mark(_key(share), 100 * share.share, _hundred(share.interval), _hundred(share.null), _words(share))
             for share in shares
-            if share.category == category and share.category != "never fires" and (share.n or category in _MAIN)
+            if share.category == category and share.category in (MODEL_CLAIMS if models else COHORT_CLAIMS)
         ]
         if marks:
             rows.append((KINDS[category][0], marks))
     if not rows:
         return None
-    sides = [side for side in "ab" if comparison.findings_of(side)]
-    series = {side: Series(_side_words(comparison, side), COLOURS[side], SIDE_SHAPES[side]) for side in sides}
-    title = "Share of the latents that fire, over all layers"
+    looks = [("a", "circle"), ("b", "square"), ("a", "triangle"), ("b", "diamond")]
+    series = {}
+    for n, (side, tap) in enumerate(sides):
+        colour, shape = looks[n % len(looks)]
+        series[f"{side} {tap}"] = Series(_side_words(comparison, side, tap), COLOURS[colour], shape)
+    title = "Share of the latents that fire" + (", over all layers" if all(tap is None for _, tap in sides) else "")
     return intervals(rows, series, 0, 100, title, "% of the latents that fire")
+
+
+def _key(share: Share) -> str:
+    return f"{share.side} {share.tap}"
 
 
 def _words(share: Share) -> str:

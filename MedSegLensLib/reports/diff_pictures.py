@@ -155,7 +155,7 @@ def _caption(one: SeenCase, place: tuple[str, int] | None, name: str, volume: np
         return f"{name}, latent {latent} of {tap}: does not fire in this case."
     maximum = f"{float(volume.max()):.2g}"
     fires = wording.millilitres(one.active_ml(tap, latent))
-    return f"{name}, latent {latent} of {tap}: fires in {fires} mL, at most {maximum}."
+    return f"{name}, latent {latent} of {tap}: fires in {fires} mL, its maximum is {maximum}."
 
 
 def _title(finding: LatentFinding, comparison: Comparison, names: list[str]) -> str:
@@ -227,7 +227,8 @@ def _pair_of_cohorts(finding: LatentFinding, names: list[str], seen) -> Pair:
         shown = modality if modality in one.images else _first(one, BACKGROUNDS)
         ml = one.active_ml(finding.tap, finding.latent)
         what = f"fires in {wording.millilitres(ml)} mL" if ml else "does not fire"
-        caption = f"{name}: {_named(one)}, {MODALITY_NAMES[shown]}; {what}, at most {float(volume.max()):.2g}."
+        what += f", its maximum is {float(volume.max()):.2g}" if ml else ""
+        caption = f"{name}: {_named(one)}, {MODALITY_NAMES[shown]}; {what}."
         pictures.append(_picture(one, shown, index, volume, one.labels > 0, caption, maximum))
     word = f"Specific to {finding.specific_to}" if finding.category == "specific" else finding.category.capitalize()
     here = "one patient, in both cohorts" if subjects else "of the cases opened, those in which it is most at work"

@@ -4,6 +4,18 @@ import math
 
 from MedSegLensLib.diffing.comparison import CohortSide, Comparison, Share
 
+KINDS = {
+    "shared": ("shared", "#0072B2", False),
+    "partly shared": ("partly shared", "#56B4E9", False),
+    "backbone": ("backbone: alike in both", "#0072B2", False),
+    "specific": ("specific, beyond the null", "#D55E00", False),
+    "not distinguishable from seed noise": ("not distinguishable from seed noise", "#6E6E6E", True),
+    "undecided": ("undecided: neither beyond its null", "#CFCFCF", False),
+    "too few cases": ("too few cases to say", "#F2F2F2", False),
+}
+"""Of categories: words, colour, whether striped. Neighbours differ in lightness or pattern, not in hue alone."""
+
+
 NOT_KNOWN = "not known"
 
 
@@ -17,25 +29,38 @@ def percent(value: float | None, digits: int = 0) -> str:
     return NOT_KNOWN if value is None else f"{100 * value:.{digits}f} %"
 
 
-def interval_words(interval: tuple[float, float] | None, percent: bool = False) -> str:
+def interval_words(interval: tuple[float, float] | None, percent: bool = False, digits: int = 2) -> str:
     """'0.71 to 0.88', '33 to 44 %', or nothing."""
     if interval is None:
         return ""
     if percent:
         return f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
-    return f"{number(interval[0])} to {number(interval[1])}"
+    return f"{number(interval[0], digits)} to {number(interval[1], digits)}"
+
+
+def main_shares(comparison: Comparison) -> list[Share]:
+    """The shares over all layers; where there are none (each layer was judged by itself), those of each layer."""
+    over_all = [share for share in comparison.shares if share.tap is None]
+    return over_all or list(comparison.shares)
 
 
 def headline(comparison: Comparison) -> str:
     """What was found, in a sentence."""
-    says = comparison.summary.get("says") or []
-    if says:
-        return says[0]
+    shares = [share for share in main_shares(comparison) if share.total]
+    if not shares:
+        return f"Nothing can be said of {comparison.a.name} and {comparison.b.name}: no latent fires"
     if comparison.kind == "models":
-        return f"What {comparison.a.name} and {comparison.b.name} share, and what only one has"
-    return (
-        f"What {comparison.pack.name} finds alike in {comparison.a.name} and {comparison.b.name}, and what only in one"
-    )
+        parts = [
+            f"{percent(share.share)} of {comparison.side_name(share.side)}'s latents"
+            for share in shares
+            if share.category == "shared"
+        ]
+        return f"{' and '.join(parts)} are shared with the other segmenter"
+    fires = sum(share.total for share in shares if share.category == "backbone")
+    alike, specific = (sum(share.n for share in shares if share.category == c) for c in ("backbone", "specific"))
+    pack = comparison.pack.name if comparison.pack else "the pack"
+    said = f"{percent(alike / fires)} behave alike and {percent(specific / fires)} are specific to one" if fires else ""
+    return f"{comparison.a.name} and {comparison.b.name}: of {pack}'s latents {said or 'nothing can be said'}"
 
 
 def cohort_words(cohort: CohortSide) -> str:
@@ -45,30 +70,50 @@ def cohort_words(cohort: CohortSide) -> str:
     return f"{cohort.name}, {cases}" + (f" ({', '.join(kinds)})" if kinds else "")
 
 
-def share_sentence(comparison: Comparison, share: Share) -> str:
-    """One claim with its count, interval and null."""
-    of = f"{share.n} of {share.total} latents that fire ({percent(share.share)}"
-    of += f", 95 % interval {interval_words(share.interval, percent=True)})" if share.interval else ")"
-    if comparison.kind == "models":
-        own, other = comparison.side_name(share.side), comparison.side_name("b" if share.side == "a" else "a")
-        said = {
-            "shared": f"{own}: {of} have a partner in {other} that fires in the same places",
-            "partly shared": f"{own}: {of} have a partner in {other} that fires in part of the same places",
-            "specific": f"{own}: {of} have no partner in {other}, though its own other seeds find them again",
-            "not distinguishable from seed noise": f"{own}: {of} have no partner in {other}, but its own other seeds "
-            "do not find them again either: nothing can be said of these",
-        }.get(share.category, f"{own}: {of}: {share.category}")
-    else:
-        a, b = comparison.a.name, comparison.b.name
-        said = {
-            "backbone": f"{of} behave alike in {a} and {b}",
-            "specific": f"{of} differ between {a} and {b} by more than chance",
-            "not distinguishable from seed noise": f"{of} differ no more than they do between seeds, or random halves "
-            "of one cohort",
-        }.get(share.category, f"{of}: {share.category}")
-    if share.null is None:
-        return f"{said}. There is no null for this share."
-    return f"{said}. Null{f' ({share.null_is})' if share.null_is else ''}: {percent(share.null)}."
+def claims(comparison: Comparison) -> list[tuple[str, str]]:
+    """Of each category that was found, and of "specific" in any case: its name, and a sentence with count, interval and
+    null of each side."""
+    found = []
+    for category, said in (MODEL_CLAIMS if comparison.kind == "models" else COHORT_CLAIMS).items():
+        shares = [s for s in main_shares(comparison) if s.total and s.category == category]
+        if any(share.n for share in shares) or (shares and category == "specific"):
+            of = " and ".join(_claimed(comparison, share) for share in shares)
+            null = "; ".join(dict.fromkeys(share.null_is for share in shares if share.null_is))
+            words = said.format(a=comparison.a.name, b=comparison.b.name)
+            found.append((category, f"{of}: {words}." + (f" The null: {null}." if null else "")))
+    return found
+
+
+def _claimed(comparison: Comparison, share: Share) -> str:
+    pack = comparison.pack_of(share.side).name if comparison.pack_of(share.side) else "the pack"
+    layer = f" at {share.tap}" if share.tap is not None and share.tap != _only_tap(comparison) else ""
+    told = f"{share.n} of {share.total} latents of {pack}{layer}, {percent(share.share)}"
+    inside = [f"95 % interval {interval_words(share.interval, percent=True)}"] if share.interval else []
+    inside.append("no null" if share.null is None else f"null {percent(share.null)}")
+    return f"{told} ({'; '.join(inside)})"
+
+
+def _only_tap(comparison: Comparison) -> str | None:
+    taps = {finding.tap for finding in comparison.findings}
+    return taps.pop() if len(taps) == 1 else None
+
+
+MODEL_CLAIMS = {
+    "shared": "they have a partner of their own in the other pack that fires in the same places",
+    "partly shared": "a latent of the other pack fires in part of the same places, or has another partner",
+    "specific": "they have none in the other pack, though other seeds of their own segmenter's lens find them again",
+    "not distinguishable from seed noise": "they have no partner in the other pack, but other seeds of their own "
+    "segmenter's lens do not find them again either, so nothing can be said of them",
+    "undecided": "they show neither a likeness nor a difference beyond its null",
+}
+COHORT_CLAIMS = {
+    "backbone": "they fire as often and as strongly in {a} as in {b}",
+    "specific": "they are used more in one of {a} and {b} than in the other, beyond the null, and so are their "
+    "partners in other seeds",
+    "not distinguishable from seed noise": "their partners in other seeds of the lens do not show the same, so "
+    "nothing is claimed of them",
+    "undecided": "they show neither a likeness nor a difference beyond its null",
+}
 
 
 def threshold_words(name: str) -> str:
@@ -87,21 +132,25 @@ FIRST_WORDS = {
     "Layer (tap)": "The place in the segmenter that is looked at; early layers see texture, late ones tissue.",
 }
 MODEL_WORDS = {
-    "Shared": "Each of the two latents is the other's best match, and both fire in the same places of the same cases, "
-    "by more than any match that chance gives.",
-    "Partly shared": "There is a match beyond chance, but weaker or not mutual.",
-    "Specific to a segmenter": "The other one has no match, while this segmenter's own lens trained again from another "
-    "seed does have one: so the latent is no accident of training.",
-    "Not distinguishable from seed noise": "There is no match, but another seed of the same segmenter has none either. "
-    "Whether the other segmenter lacks it cannot be said.",
+    "Shared": "The latent has a partner of its own (one to one) in the other segmenter that fires in the same "
+    "places of the same cases, more alike than random directions that fire as often.",
+    "Partly shared": "There is a match beyond chance, but a weaker one, or one that is not one to one.",
+    "Specific to a segmenter": "The other one has no match, while every other seed of this segmenter's own lens "
+    "finds the latent again: so it is no accident of training.",
+    "Not distinguishable from seed noise": "There is no match, but another seed of the same segmenter's lens has "
+    "none either. Whether the other segmenter lacks it cannot be said.",
     "Undecided": "Neither a likeness nor a difference is beyond its null.",
 }
 COHORT_WORDS = {
-    "Backbone": "The latent fires as often, as strongly and over as much volume in both cohorts.",
-    "Specific to a cohort": "It differs between the cohorts by more than it does between random halves of one cohort, "
-    "after correction for the number of latents tried.",
-    "Not distinguishable from seed noise": "It differs, but no more than another seed of the lens would make it.",
-    "Undecided": "Neither a likeness nor a difference is beyond its null.",
+    "Backbone": "The latent fires as often and as strongly in both cohorts, within set margins, and so do its "
+    "partners in other seeds of the lens.",
+    "Specific to a cohort": "It fires more often or more strongly in one cohort, or a region rests on it more "
+    "there: beyond random parts of the cohorts and beyond random latents, corrected for the number of latents; and "
+    "its partner in every other seed of the lens shows it too.",
+    "Not distinguishable from seed noise": "What it shows, its partner in another seed of the lens does not.",
+    "Undecided": "Neither a likeness within the margins nor a difference beyond the null is shown.",
+    "Effect size (Hedges' g)": "The difference between the cohorts in units of how much patients differ among each "
+    "other; above 0 is more in the second one.",
 }
 LAST_WORDS = (
     (
