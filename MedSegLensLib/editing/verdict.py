@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 GOOD, CARE, POOR, UNKNOWN = "good", "with care", "poor", "not known"
 WORDS = {GOOD: "Trust", CARE: "With care", POOR: "Do not trust"}
 KEEPS, MEANS = "keeps", "means"
+ENOUGH_VARIANCE = 0.95
 NULLS_OF_ONE = ("random_encoder", "random_direction", "shuffled")
 NULLS_OF_FIVE = ("sparse_5_random_encoder", "sparse_5_channels", "sparse_5_components", "sparse_5_shuffled")
 """Of one latent and of five: what knows nothing of the lens's training. A lens is to beat the best of them."""
@@ -66,7 +67,12 @@ def _grades(facts: dict) -> list[Grade]:
     recovered = (splice["nulls"].get("random_encoder") or {}).get("share_recovered")
     lost = (splice["nulls"].get("random_encoder") or {}).get("loss_pp")
     rebuilds = at_least(
-        "explained variance on the lesion", KEEPS, rebuilt["lens"].get("lesion"), 0.95, 0.9, null.get("lesion")
+        "explained variance on the lesion",
+        KEEPS,
+        rebuilt["lens"].get("lesion"),
+        ENOUGH_VARIANCE,
+        0.9,
+        null.get("lesion"),
     )
     if "random_decoder" not in rebuilt and rebuilds.grade == GOOD:
         rebuilds = replace(rebuilds, grade=CARE)  # the null that comes nearest was not asked
@@ -118,7 +124,8 @@ def _worst(grades: list[str]) -> str:
 
 def _of_keeping(grade: str, grades: list[Grade]) -> str:
     variance, lost = (g for g in grades[:2])
-    if variance.grade in (POOR, CARE) and lost.value is not None and lost.grade != POOR and lost.value <= 1.0:
+    left_out = variance.value is not None and variance.value < ENOUGH_VARIANCE
+    if left_out and lost.value is not None and lost.value <= 1.0:
         return (
             f"The lens leaves out part of its tap (explained variance on the lesion {variance.value:.2f}), though the "
             "segmentation with the lens spliced in is as good: what it leaves out may still matter in other cases."
