@@ -95,7 +95,7 @@ class Crosscoder:
 
 
 def train_crosscoders(
-    pairs: Pairs, width: int, steps: int = STEPS, seeds: Sequence[int] = SEEDS, progress=None
+    pairs: Pairs, width: int, k: int = K, steps: int = STEPS, seeds: Sequence[int] = SEEDS, progress=None
 ) -> list[Lens]:
     """BatchTopK lenses on the two taps' values side by side, one a seed."""
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def train_crosscoders(
             pools[stratum] = pairs.x[chosen]
     strata = np.where(pairs.lesion[apart], LESION, BRAIN).astype(np.int8)
     buffer = TokenBuffer(pools, pairs.x[torch.from_numpy(np.flatnonzero(apart))], strata, {BRAIN: 0.6, LESION: 0.4})
-    k = min(K, width // 4)
+    k = min(k, width // 4)
     configs = [
         LensConfig("both taps", width, k, seed, steps, min(BATCH, len(pairs.x)), lr=1e-3, dead_after=200_000)
         for seed in seeds
@@ -207,7 +207,7 @@ def second_opinion(
     mapped = map_cases(work, cohort.cases, journal, cluster, progress)
     pairs = Pairs.of([arrays for _, arrays in mapped])
     width = pairs.codes["a"].shape[1] + pairs.codes["b"].shape[1]
-    lenses = train_crosscoders(pairs, width, steps, progress=progress)
+    lenses = train_crosscoders(pairs, width, steps=steps, progress=progress)
     crosses = [read_crosscoder(lens, pairs) for lens in lenses if lens is not None]
     first = crosses[0]
     result = {
