@@ -11,7 +11,7 @@ from MedSegLensLib.diffing.dictionaries import Stacked
 from MedSegLensLib.diffing.effects import enough_cases, random_parts
 from MedSegLensLib.diffing.usage import TapUsage
 from MedSegLensLib.lenses.lens import Lens
-from MedSegLensLib.lenses.stability import partners
+from MedSegLensLib.lenses.stability import STABLE, partners
 
 SPLITS = 20
 GROUPS = 12
@@ -140,10 +140,16 @@ class _Parts:
 
     @staticmethod
     def of(own: Lens, seeds: Sequence[Lens], stack: Stacked) -> "_Parts":
-        """Matched one to one by decoder cosine; a latent without partner, in a smaller lens, has none that agrees."""
+        """Matched one to one by decoder cosine; what is left over, where the other lens is smaller, by itself.
+
+        Pairs of a cosine of at least 0.7 come first: the assignment of the largest sum alone parts a pair of 0.996 to
+        give a latent that has no partner one of 0.69 (which planted truth showed).
+        """
         found = []
         for lens, run in zip(seeds, stack.seeds, strict=True):
-            found.append(partners((own.W_dec @ lens.W_dec.T).cpu().numpy()) + run.start)
+            cosine = (own.W_dec @ lens.W_dec.T).cpu().numpy()
+            matched = partners(np.where(cosine >= STABLE, cosine + 2, cosine))
+            found.append(np.where(matched < 0, cosine.argmax(1), matched) + run.start)
         return _Parts(stack.own, tuple(found), stack.random)
 
 

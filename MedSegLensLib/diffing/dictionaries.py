@@ -22,6 +22,7 @@ from MedSegLensLib.lenses.nulls import random_rows
 from MedSegLensLib.packs.installed import list_packs
 from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.segmenters.engine import Engine
+from MedSegLensLib.segmenters.hooked import HookedReplay
 
 LEAST_RATE = 1e-3
 """A latent that fires on less than this share of some tokens has no firing rate that could be imitated."""
@@ -101,11 +102,19 @@ class Opened:
     stacks: dict[str, Stacked]
     engine: Engine | None = None
 
-    def session(self, case: Case) -> Session:
-        """Raises as `Session` does."""
-        session = Session(case, self.pack, engine=self.engine)
+    def session(self, case: Case, edits: bool = True) -> Session:
+        """Raises as `Session` does. edits: whether there will be any; without, the network's graph is not captured."""
+        session = (Session if edits else _Reading)(case, self.pack, engine=self.engine)
         self.engine = session.engine
         return session
+
+
+class _Reading(Session):
+    """A session that reads a case and edits nothing: capturing the graph takes 3 s of CPU a case, more than a small
+    case itself, and saves nothing here."""
+
+    def _make_replay(self, channels: int) -> HookedReplay:
+        return HookedReplay(self.network, self.sampling, self.engine, list(self.pack.taps), channels)
 
 
 @lru_cache(maxsize=2)

@@ -15,9 +15,10 @@ from itertools import combinations
 
 import numpy as np
 
-LEAST_PAIRS, LEAST_UNPAIRED = 6, 4
-"""Below this nothing can be said: with 5 pairs the smallest two-sided permutation p is 2 / 2^5 = 0.0625, with 3 cases
-against 3 it is 2 / 20 = 0.1. With 6 pairs it is 0.031, with 4 against 4 it is 0.029."""
+LEAST_PAIRS, LEAST_UNPAIRED = 7, 5
+"""Below this nothing is said. The smallest two-sided permutation p of 7 pairs is 2 / 2^7 = 0.016, of 5 cases against 5
+it is 2 / 252 = 0.008; corrected for the number of tests, the first is below 0.05 only where a third of all tests show
+as much. With 6 pairs it would take two thirds; with 3 cases against 3 (0.1) nothing could ever be shown."""
 
 MOST_EXACT = 10_000
 """All permutations where there are no more than this; else so many random ones."""

@@ -52,7 +52,7 @@ class UsageWork:
         from MedSegLensLib.editing.splice import dice_by_region
 
         at = opened(self.pack, self.taps)
-        session = at.session(case.read())
+        session = at.session(case.read(), edits=False)
         found: dict[str, np.ndarray] = {}
         tokens, token_ml = [], []
         for t, tap in enumerate(at.stacks):
