@@ -6,8 +6,8 @@ adapted = adapt(Latents(pack.default_tap), excerpts)
 adapted.adjustment.recipe(pack, "to the new cohort")      # None where no latent does this
 
 Latents are chosen by the gradient of the error with respect to their gains, a few at a time, the gradient taken anew at
-the gains found so far. How many, and how strongly the rest must stay put, is chosen by leaving one labelled patient out
-after the other; for one patient fixed values are used. What is found may not make any labelled case worse: else it is
+the gains found so far. How many, and how strongly the rest must stay put, is chosen by leaving labelled patients out in
+turn; for one patient fixed values are used. What is found may not make any labelled case worse: else it is
 halved, and halved again, and else nothing is changed. What it is compared with (adaptation_baselines.py) goes through
 the same choice and the same rule.
 """
@@ -26,7 +26,7 @@ from MedSegLensLib.diffing.fitting import minimise, slopes
 
 Tick = Callable[[], None]
 
-SIZES = (1, 2, 4, 8)
+SIZES = (2, 4, 8)
 """Numbers of latents tried; a recipe of more than 8 is none that a reader would look through."""
 
 STAYS = (0.3, 3.0)
@@ -37,6 +37,9 @@ MOST_GAIN = 4.0
 
 LEAST_GAIN = 0.005
 """Mean Dice that a setting must gain on left-out cases to be worth a change."""
+
+FOLDS = 3
+"""Of the cross-validation at most: with up to three patients each is left out in turn."""
 
 SHARES = (1.0, 0.5, 0.25)
 """Shares of the change that are tried, the first that makes no labelled case worse being taken."""
@@ -100,7 +103,7 @@ class Latents:
     sizes: tuple[int, ...] = SIZES
     stays: tuple[float, ...] = STAYS
     name: str = "gains of latents"
-    default: Setting = Setting(4, 3.0)
+    default: Setting = Setting(2, 3.0)
 
     def fits(self, excerpts, only=None, tick=None):
         found: dict[Setting, Adjustment] = {}
@@ -129,12 +132,10 @@ def fit_gains(
     excerpts: Sequence[Excerpt], latents: list[int], start: torch.Tensor, stay: float, tick: Tick | None = None
 ) -> torch.Tensor:
     """Gains (J,) of these latents between 0 and `MOST_GAIN` at which the error is least, from `start` on."""
-    codes = [excerpt.codes_of(latents) for excerpt in excerpts]
+    effects = [excerpt.effects(latents) for excerpt in excerpts]
 
     def logits_of(i: int, free: torch.Tensor) -> torch.Tensor:
-        excerpt = excerpts[i]
-        change = (MOST_GAIN * free.sigmoid() - 1).to(excerpt.x).view(-1, *(1,) * excerpt.brain.ndim)
-        return excerpt.behind(excerpt.moved(codes[i] * change, excerpt.decoder[latents]))
+        return excerpts[i].scaled(effects[i], MOST_GAIN * free.sigmoid())
 
     # A sigmoid keeps the gains within their bounds; near a bound it is flat, so none starts closer than this.
     free = (start / MOST_GAIN).clamp(0.02, 0.98).logit()
@@ -171,12 +172,14 @@ def adapt(method: Method, excerpts: Sequence[Excerpt], tick: Tick | None = None)
 def cross_validated(
     method: Method, excerpts: Sequence[Excerpt], subjects: list[str], tick: Tick | None = None
 ) -> dict[Setting, float]:
-    """Mean Dice gained on the excerpts of the patient left out, by setting; empty where the method does not apply."""
+    """Mean Dice gained on the excerpts of patients left out, by setting; empty where the method does not apply."""
+    from sklearn.model_selection import GroupKFold
+
     gained: dict[Setting, list[float]] = {}
-    for left_out in subjects:
-        rest = [e for e in excerpts if e.subject != left_out]
-        for setting, adjustment in method.fits(rest, None, tick).items():
-            for excerpt in [e for e in excerpts if e.subject == left_out]:
+    folds = GroupKFold(min(FOLDS, len(subjects))).split(excerpts, groups=[e.subject for e in excerpts])
+    for rest, left_out in folds:
+        for setting, adjustment in method.fits([excerpts[i] for i in rest], None, tick).items():
+            for excerpt in [excerpts[i] for i in left_out]:
                 with torch.no_grad():
                     before, after = dice_of(excerpt.logits, excerpt), dice_of(adjustment.on(excerpt), excerpt)
                 if before is not None:

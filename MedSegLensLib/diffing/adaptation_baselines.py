@@ -27,7 +27,7 @@ class Threshold:
 
     stays: tuple[float, ...] = STAYS
     name: str = "retuned threshold"
-    default: Setting = Setting(0, 3.0)
+    default: Setting = Setting(0, 10.0)
 
     def fits(self, excerpts, only=None, tick=None):
         def logits_of(i, bias):
@@ -53,7 +53,7 @@ class DifferenceInMeans:
     tap: str
     stays: tuple[float, ...] = STAYS
     name: str = "difference-in-means steering"
-    default: Setting = Setting(0, 3.0)
+    default: Setting = Setting(0, 10.0)
 
     def fits(self, excerpts, only=None, tick=None):
         directions = difference_in_means(excerpts)
@@ -166,7 +166,7 @@ class Head:
     stays: tuple[float, ...] = STAYS
     rounds: int = 16
     name: str = "fine-tuned head"
-    default: Setting = Setting(0, 3.0)
+    default: Setting = Setting(0, 10.0)
 
     def fits(self, excerpts, only=None, tick=None):
         names = excerpts[0].behind.learnable

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from MedSegLensLib.cases.case import REGIONS
-from MedSegLensLib.diffing.excerpts import Excerpt
+from MedSegLensLib.diffing.excerpts import JUDGED, Excerpt, every_other
 
-JUDGED = ("WT", "TC", "ET")
 SMOOTH = 50.0
 """Voxels added above and below in the soft Dice, so that a region that is absent asks for an empty prediction."""
 
@@ -16,24 +15,23 @@ def error(logits: torch.Tensor, excerpt: Excerpt, stay: float) -> torch.Tensor:
 
     The soft Dice is the mean over WT, TC and ET, each over all voxels of the excerpt (Milletari et al. 2016,
     arXiv 1606.04797); cross-entropy and divergence are means over its brain's voxels (both terms together as in
-    nnU-Net, Isensee et al. 2021). The divergence is what keeps the rest of the segmentation where it was.
+    nnU-Net, Isensee et al. 2021). The divergence is what keeps the rest of the segmentation where it was. Of every
+    other voxel along each axis (`Excerpt.sparse`).
     """
-    logp = logits.log_softmax(1)
-    p, weight = logp.exp(), excerpt.weight
+    sparse = excerpt.sparse
+    logp = every_other(logits, 2).log_softmax(1)
+    p, weight = logp.exp(), sparse.weight
     total = weight.sum().clamp_min(1.0)
     missed = 0.0
-    for region in JUDGED:
-        values = list(REGIONS[region])
-        theirs = torch.isin(excerpt.labels, torch.tensor(values, device=weight.device)) * weight
-        ours = p[:, values].sum(1)
+    for region, theirs in zip(JUDGED, sparse.targets, strict=True):
+        ours = p[:, list(REGIONS[region])].sum(1)
         both = (ours * theirs).sum()
         missed = missed + (1 - (2 * both + SMOOTH) / ((ours * weight).sum() + theirs.sum() + SMOOTH)) / len(JUDGED)
-    wrong = (F.nll_loss(logp, excerpt.labels, reduction="none") * weight).sum() / total
-    moved = 0.0
-    if stay:
-        before = excerpt.logits.log_softmax(1)
-        moved = stay * ((before.exp() * (before - logp)).sum(1) * weight).sum() / total
-    return missed + wrong + moved
+    wrong = (F.nll_loss(logp, sparse.labels, reduction="none") * weight).sum() / total
+    if not stay:
+        return missed + wrong
+    moved = ((sparse.before.exp() * (sparse.before - logp)).sum(1) * weight).sum() / total
+    return missed + wrong + stay * moved
 
 
 @torch.no_grad()

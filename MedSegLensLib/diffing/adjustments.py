@@ -38,10 +38,8 @@ class Gains:
     gains: dict[int, float]
 
     def on(self, excerpt: Excerpt) -> torch.Tensor:
-        latents = list(self.gains)
-        change = torch.tensor([self.gains[j] - 1 for j in latents], device=excerpt.x.device)
-        maps = excerpt.codes_of(latents) * change.view(-1, *(1,) * excerpt.brain.ndim)
-        return excerpt.behind(excerpt.moved(maps, excerpt.decoder[latents]))
+        gains = torch.tensor(list(self.gains.values()), device=excerpt.x.device)
+        return excerpt.scaled(excerpt.effects(list(self.gains)), gains)
 
     def labels(self, session: Session) -> np.ndarray:
         return session.edit(self.recipe(session.pack, "adaptation")).labels

@@ -6,13 +6,14 @@ one.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from MedSegLensLib.cases.boxes import box_of
-from MedSegLensLib.cases.case import Case
+from MedSegLensLib.cases.case import REGIONS, Case
 from MedSegLensLib.cases.conform import conform
 from MedSegLensLib.diffing.tails import Behind, BehindHook, TailReader
 from MedSegLensLib.editing.places import brain_tokens
@@ -22,7 +23,7 @@ from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.segmenters.engine import Engine, best_device, check_device
 from MedSegLensLib.segmenters.sampling import Box, Sampling, sampling_of, whole
 
-WITH_LESION, WITHOUT = 10, 4
+WITH_LESION, WITHOUT = 6, 2
 """Slices with and without lesion that are read, evenly spread over each. Neighbouring slices say the same."""
 
 MARGIN = 16
@@ -32,6 +33,8 @@ IN_QUESTION = 0.05
 """Where the probability of tumour is above this, the segmenter half believes in one: it belongs to the excerpt."""
 
 LABELS = 4
+JUDGED = ("WT", "TC", "ET")
+"""Regions that the error and Dice are the means of."""
 
 
 @dataclass
@@ -70,6 +73,56 @@ class Excerpt:
         """The tap's value with maps (J, S, *window) times directions (J, C) added."""
         return self.x + torch.einsum("js...,jc->sc...", maps, directions)
 
+    def effects(self, latents: list[int]) -> torch.Tensor:
+        """What doubling each latent would add, (J, S, C, *part): to the tap's value, or further on (`tails.Late`)."""
+        codes, late = self.codes_of(latents), self.behind.late
+        if late:
+            place = self.behind.window
+            return torch.stack([late.effect(c, place, self.decoder[j]) for c, j in zip(codes, latents, strict=True)])
+        return torch.stack([c[:, None] * _along(self.decoder[j], c) for c, j in zip(codes, latents, strict=True)])
+
+    def scaled(self, effects: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+        """Logits (S, K, *box) with the latents of `effects` scaled by gains (J,)."""
+        late = self.behind.late
+        change = torch.tensordot((gains - 1).to(effects), effects, 1)
+        return late(late.entry + change) if late else self.behind(self.x + change)
+
+    @cached_property
+    def sparse(self) -> "Sparse":
+        """Every other voxel of each slice."""
+        return Sparse.of(self)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Every other voxel along each axis of the samples, which errors are taken over: a quarter of them say the same.
+
+    labels: int64 (S, *half). weight: (S, *half). targets: (R, S, *half), weight inside each region of `regions`.
+    before: log probabilities (S, K, *half) of the unedited segmentation.
+    """
+
+    labels: torch.Tensor
+    weight: torch.Tensor
+    targets: torch.Tensor
+    before: torch.Tensor
+
+    @staticmethod
+    def of(excerpt: Excerpt) -> "Sparse":
+        labels, weight = every_other(excerpt.labels, 1), every_other(excerpt.weight, 1)
+        regions = [torch.tensor(REGIONS[region], device=labels.device) for region in JUDGED]
+        targets = torch.stack([torch.isin(labels, values) * weight for values in regions])
+        return Sparse(labels, weight, targets, every_other(excerpt.logits, 2).log_softmax(1))
+
+
+def every_other(values: torch.Tensor, first: int) -> torch.Tensor:
+    """Every other cell along each axis from `first` on."""
+    return values[(slice(None),) * first + (slice(None, None, 2),) * (values.ndim - first)]
+
+
+def _along(direction: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """A direction (C,) shaped to multiply codes (S, 1, *window)."""
+    return direction.view(1, -1, *(1,) * (codes.ndim - 1))
+
 
 class ExcerptReader:
     """Cuts excerpts out of labelled cases, for one tap of a pack. In float32 throughout: fits need gradients.
@@ -87,24 +140,27 @@ class ExcerptReader:
         self.network = self.engine.prepare(pack.network(), self.config.spatial_dims)
         self._tails: dict[tuple[int, ...], TailReader] = {}
 
-    def read(self, case: Case, subject: str | None = None) -> Excerpt:
-        """The excerpt of a case. Raises CaseError for a case without labels, or one that the pack cannot take."""
+    def read(self, case: Case, subject: str | None = None, everything: bool = False) -> Excerpt:
+        """The excerpt of a case; with `everything` all of its slices with brain, whole: `dice_of` is then the case's.
+
+        Raises CaseError for a case without labels, or one that the pack cannot take.
+        """
         if case.labels is None:
             cause = "it has no labels, and gains are fitted on labels."
             raise CaseError(case.name, cause, "Name labelled cases, or add a segmentation to its folder.")
         conformed = conform(case, self.pack.input_spec())
         reference, brain = conformed.labels(case.labels), conformed.brain
         sampling = sampling_of(self.config, brain.shape)
-        samples = _chosen(sampling, reference, brain)
+        samples = _chosen(sampling, reference, brain, everything)
         inputs = self.engine.place(sampling.inputs(torch.from_numpy(conformed.array), samples))
         maps = torch.from_numpy(np.stack([reference, brain]).astype(np.float32))
         reference, inside = sampling.inputs(maps, samples).to(self.device).unbind(1)
         say = torch.stack([sampling.say(s).expand(sampling.sample_shape) for s in samples]).to(self.device)
 
         tail = self._tail(tuple(inputs.shape[1:]))
-        logits, x, skips = tail.values(inputs, self.engine.batch)
-        box = _box_in_question(reference, logits)
-        behind = tail.behind(inputs, x, skips, box)
+        logits, x, others = tail.values(inputs, self.engine.batch)
+        box = whole(sampling.sample_shape) if everything else _box_in_question(reference, logits)
+        behind = tail.behind(inputs, x, others, box)
         tokens = torch.from_numpy(brain_tokens(conformed, sampling, tuple(x.shape[2:]))[samples])
         token_labels = labels_of_tokens(reference.long(), tuple(x.shape[2:]))
         window = (slice(None), *behind.window)
@@ -143,12 +199,14 @@ def labels_of_tokens(labels: torch.Tensor, grid: tuple[int, ...]) -> torch.Tenso
     return pool(shares, grid).argmax(1)
 
 
-def _chosen(sampling: Sampling, reference: np.ndarray, brain: np.ndarray) -> list[int]:
+def _chosen(sampling: Sampling, reference: np.ndarray, brain: np.ndarray, everything: bool) -> list[int]:
     """Numbers of the samples to read, ascending: most with lesion, some without, all with brain in them."""
     maps = torch.from_numpy(np.stack([reference > 0, brain]).astype(np.uint8))
     has = [sampling.inputs(maps, [s])[0].flatten(1).any(1).tolist() for s in range(sampling.count)]
     lesion = [s for s, (sick, _) in enumerate(has) if sick]
     other = [s for s, (sick, inside) in enumerate(has) if inside and not sick]
+    if everything:
+        return sorted(lesion + other)
     return sorted(_spread(lesion, WITH_LESION) + _spread(other, WITHOUT))
 
 

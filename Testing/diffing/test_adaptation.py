@@ -68,7 +68,7 @@ def test_a_planted_shift_is_found(found, planted_gains):
     assert found.adjustment is not None, found.why
     assert set(planted_gains) <= set(found.adjustment.gains)
     for latent, gain in planted_gains.items():
-        assert found.adjustment.gains[latent] == pytest.approx(gain, rel=0.4, abs=0.15), found.adjustment.gains
+        assert found.adjustment.gains[latent] == pytest.approx(gain, rel=0.3, abs=0.25), found.adjustment.gains
     assert found.trials[found.setting] == max(found.trials.values()) > 0.005
 
 

@@ -117,15 +117,10 @@ def test_slopes_are_derivatives_of_the_error(excerpt, reader):
         assert float(found[latent]) == pytest.approx((up - down) / (2 * step), rel=0.15, abs=2e-5)
 
 
-def test_the_dice_of_an_excerpt_of_every_slice_is_that_of_the_case(reader, case, session, monkeypatch):
+def test_the_dice_of_an_excerpt_of_everything_is_that_of_the_case(reader, case, session):
     if session.sampling.overlapping:
         pytest.skip("windows overlap")
-    from MedSegLensLib.diffing import excerpts
-
-    monkeypatch.setattr(excerpts, "WITH_LESION", 99)
-    monkeypatch.setattr(excerpts, "WITHOUT", 99)
-    monkeypatch.setattr(excerpts, "MARGIN", 999)
-    all_of_it = reader.read(case)
+    all_of_it = reader.read(case, everything=True)
     scores = dice_by_region(session.labels * session.conformed.brain, session.conformed.labels(case.labels))
     there = [s for s in scores.values() if s is not None]
     assert dice_of(all_of_it.logits, all_of_it) == pytest.approx(np.mean(there), abs=1e-3)
