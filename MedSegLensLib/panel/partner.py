@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
     from MedSegLensLib.worker.client import CaseSession, Task
 
+UNCLEAR = "unclear"
+"""How the catalogue says that a latent has no name (`packs.catalogue`, which takes a library to import)."""
+
 
 @dataclass(frozen=True)
 class PartnerLatent:
@@ -159,14 +162,14 @@ class Partner:
         if self._wanted() != wanted:
             return
         catalogue = detail["catalogue"] or {}
-        named = catalogue.get("name")
+        named = catalogue.get("name") not in (None, "", UNCLEAR)
         text = _("{pack}, latent {number} ({tap}){name}: fires in {ml:.1f} mL of this case.")
         self._tell(
             text.format(
                 pack=wanted.pack,
                 number=wanted.latent,
                 tap=wanted.tap,
-                name=f", “{named}”" if named else "",
+                name=f", “{catalogue['name']}”" if named else "",
                 ml=detail["volume_ml"],
             ),
             tuple(detail["peak_ras"]) if detail["peak_ras"] is not None else None,

@@ -218,22 +218,26 @@ def test_one_case_seen_by_two_packs_lies_in_one_place(packs):
     assert b.active_ml(tap, 0) == pytest.approx(len(b.codes[tap].latent(0)[0]) * 4 * 4 * 3.5 * 3.5 * 7 / 1000, rel=1e-6)
 
 
-def test_pairs_of_two_packs_are_pictured_side_by_side_and_named_as_phantoms(packs, tmp_path):
+def test_pairs_are_pictured_side_by_side_and_a_case_that_cannot_be_opened_is_told(packs, tmp_path):
     said = []
+    gone = CohortCase("gone", "gone", volumes={"t2f": tmp_path / "not-there.nii.gz"})
+    cohort = phantoms("shapes", [1])
+    cohort = replace(cohort, cases=(gone, *cohort.cases))
     files = write_diff_page(
-        compared(packs), tmp_path / "page", packs, (phantoms("shapes", [1, 2]),), lambda what, share: said.append(share)
+        compared(packs), tmp_path / "page", packs, (cohort,), lambda what, share: said.append(share)
     )
     assert [path.name for path in files] == ["index.html", "comparison.parquet", "comparison.csv", "comparison.json"]
     assert all(path.is_file() for path in files) and said == sorted(said) and said[-1] == 1.0
     read = Read(files[0].read_text(encoding="utf-8"))
     assert len(read.images) == 2 * (4 + 2 + 2) and all(i["src"].startswith("data:image/jpeg") for i in read.images)
     assert read.text.count("(a phantom, not a patient)") >= 8
+    assert "No picture of gone" in read.text and "From 1 case that was opened" in read.text
     assert "Shared: latent" in read.text and "Specific to tiny-unet" in read.text
     assert "Specific to tiny-segformer" in read.text
     assert re.search(r"tiny-unet, latent \d+ of upcat_3: fires in [\d.]+ mL", read.text)
     assert re.search(r"Axial slice \d+ of 20, [IS] [\d.]+ mm\.", read.text)
     sizes = {(image["width"], image["height"]) for image in read.images}
-    assert len(sizes) <= 2, "both pictures of a pair have one size: that of pack A's grid of the case"
+    assert len(sizes) == 1, "both pictures of a pair have one size: that of pack A's grid of the case"
 
 
 def test_a_latent_of_two_cohorts_is_pictured_in_one_patient_on_one_scale(packs):
@@ -246,21 +250,13 @@ def test_a_latent_of_two_cohorts_is_pictured_in_one_patient_on_one_scale(packs):
     sides = CohortSide("plain", "", 2, invented=True), CohortSide("noisy", "", 2, simulated=True, invented=True)
     comparison = Comparison("cohorts", *sides, found, pack=None)
     cohorts = phantoms("plain", [1, 2]), phantoms("noisy", [2, 3], Acquisition("noise"))
-    shown = gallery(comparison, (pack,), cohorts)
+    shown = gallery(comparison, (pack,), cohorts, cases=1)
     assert len(shown.specific) == 2 and not shown.problems
     for pair in shown.specific:
         assert "phantom-2 (a phantom, not a patient)" in pair.left.caption
         assert "phantom-2 (a phantom, not a patient; simulated: noise, strength 1)" in pair.right.caption
         assert pair.left.place == pair.right.place and pair.here == "one patient, in both cohorts"
         assert pair.evidence.startswith("More of")
-
-
-def test_a_case_that_cannot_be_opened_is_told_and_the_others_are_shown(packs, tmp_path):
-    gone = CohortCase("gone", "gone", volumes={"t2f": tmp_path / "not-there.nii.gz"})
-    cohort = phantoms("shapes", [1])
-    shown = gallery(compared(packs), packs, (replace(cohort, cases=(gone, *cohort.cases)),))
-    assert len(shown.problems) == 2 and all("No picture of gone" in problem for problem in shown.problems)
-    assert shown.shared and shown.cases == ["phantom-1 (a phantom, not a patient)"]
 
 
 def test_giving_up_leaves_nothing_written(packs, tmp_path):
