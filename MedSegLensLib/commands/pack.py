@@ -30,6 +30,27 @@ def add_parser(commands) -> None:
     lens = add_command(actions, "add-lens", "put lenses into a pack, as a new pack", run_add_lens)
     lens.add_argument("pack", help="name, folder or .zip")
     _add_lenses(lens, required=True)
+    compared = add_command(
+        actions,
+        "add-comparisons",
+        "ship a pack with what `diff` found of its latents, as a new pack",
+        run_add_comparisons,
+        "ship a pack with what `diff` found of its latents, as a new pack: whoever opens it sees the badges\n\n"
+        "  medseglens pack add-comparisons glioma-unet --comparison unet-segformer --out glioma-unet-compared",
+    )
+    compared.add_argument("pack", help="name, folder or .zip")
+    compared.add_argument(
+        "--comparison",
+        type=Path,
+        action="append",
+        default=[],
+        required=True,
+        metavar="FOLDER",
+        help="folder written by `diff models` or `diff cohorts`; can be given several times",
+    )
+    compared.add_argument("--out", type=Path, required=True, help="folder to write")
+    compared.add_argument("--zip", type=Path, help="also as one file (.mslp)")
+    compared.add_argument("--replace", action="store_true", help="replace a pack that is already there")
 
 
 BUILD = """make a pack from a segmenter and its lenses
@@ -106,6 +127,37 @@ def run_verify(options) -> Result:
     errors = [f for f in findings if f.severity == "error"]
     data = {"ok": not errors, "findings": [vars(f) for f in findings]}
     return Result(data, text or [f"{path}: in order."], PackError.exit_code if errors else 0)
+
+
+def run_add_comparisons(options) -> Result:
+    from MedSegLensLib.cases.writing import check_file
+    from MedSegLensLib.diffing.comparison import Comparison
+    from MedSegLensLib.diffing.kept import pack_comparisons
+    from MedSegLensLib.packs.build import zip_pack
+    from MedSegLensLib.packs.notes import lens_hash
+    from MedSegLensLib.packs.pack import load_pack
+    from MedSegLensLib.packs.shipped_comparisons import with_comparisons
+
+    if options.zip:
+        check_file(options.zip)
+    pack = load_pack(options.pack)
+    lenses = {lens_hash(pack.info, tap) for tap in pack.taps}
+    added = []
+    for folder in options.comparison:
+        parts = pack_comparisons(Comparison.load(folder))
+        mine = [part for part in parts if part.findings and {finding.lens for finding in part.findings} <= lenses]
+        if not mine:
+            cause = f"it is not about the lenses that {pack.info.name} has now."
+            raise UsageError(folder, cause, "Compare this very pack with `medseglens diff`.")
+        added += mine
+    there = [one for one in pack.comparisons() if one.key not in {part.key for part in added}]
+    info = with_comparisons(pack, [*there, *added], options.out, options.replace)
+    if options.zip:
+        zip_pack(options.out, options.zip)
+    new = load_pack(options.out)
+    data = {"name": info.name, "folder": str(options.out), "hash": new.hash, "comparisons": len(there) + len(added)}
+    text = [f"{options.out}: {info.name} with {len(there) + len(added)} comparisons."]
+    return Result(data, [*text, "Its hash is another one: recipes made with the former pack are refused."])
 
 
 def run_build(options) -> Result:

@@ -45,22 +45,37 @@ def main_shares(comparison: Comparison) -> list[Share]:
 
 
 def headline(comparison: Comparison) -> str:
-    """What was found, in a sentence."""
+    """What was found, in a sentence, with the nulls."""
     shares = [share for share in main_shares(comparison) if share.total]
     if not shares:
         return f"Nothing can be said of {comparison.a.name} and {comparison.b.name}: no latent fires"
     if comparison.kind == "models":
         parts = [
-            f"{percent(share.share)} of {comparison.side_name(share.side)}'s latents"
+            f"{percent(share.share)} of {comparison.side_name(share.side)}'s latents{_beside(share)}"
             for share in shares
             if share.category == "shared"
         ]
         return f"{' and '.join(parts)} are shared with the other segmenter"
-    fires = sum(share.total for share in shares if share.category == "backbone")
-    alike, specific = (sum(share.n for share in shares if share.category == c) for c in ("backbone", "specific"))
+    parts = []
+    for category, words in (("backbone", "behave alike in both"), ("specific", "are specific to one")):
+        of = [share for share in shares if share.category == category]
+        if of:
+            parts.append(" and ".join(f"{percent(share.share)}{_beside(share)}" for share in of) + f" {words}")
     pack = comparison.pack.name if comparison.pack else "the pack"
-    said = f"{percent(alike / fires)} behave alike and {percent(specific / fires)} are specific to one" if fires else ""
-    return f"{comparison.a.name} and {comparison.b.name}: of {pack}'s latents {said or 'nothing can be said'}"
+    return f"{comparison.a.name} and {comparison.b.name}: of {pack}'s latents {', '.join(parts)}"
+
+
+def beyond(share: Share) -> bool | None:
+    """Whether a share is beyond its null, its whole interval where there is one; None without a null."""
+    if share.null is None:
+        return None
+    return (share.share if share.interval is None else share.interval[0]) > share.null
+
+
+def _beside(share: Share) -> str:
+    if share.null is None:
+        return ""
+    return f" (null {percent(share.null)})" if beyond(share) else f" (not beyond its null, {percent(share.null)})"
 
 
 def cohort_words(cohort: CohortSide) -> str:
@@ -78,19 +93,29 @@ def claims(comparison: Comparison) -> list[tuple[str, str]]:
         shares = [s for s in main_shares(comparison) if s.total and s.category == category]
         if any(share.n for share in shares) or (shares and category == "specific"):
             of = " and ".join(_claimed(comparison, share) for share in shares)
-            null = "; ".join(dict.fromkeys(share.null_is for share in shares if share.null_is))
+            nulls = "; ".join(dict.fromkeys(s.null_is for s in shares if s.null_is and not _inline(s)))
             words = said.format(a=comparison.a.name, b=comparison.b.name)
-            found.append((category, f"{of}: {words}." + (f" The null: {null}." if null else "")))
+            sentence = f"{of}: {words}." if any(share.n for share in shares) else f"{of}."
+            found.append((category, sentence + (f" The null: {nulls}." if nulls else "")))
     return found
 
 
 def _claimed(comparison: Comparison, share: Share) -> str:
     pack = comparison.pack_of(share.side).name if comparison.pack_of(share.side) else "the pack"
     layer = f" at {share.tap}" if share.tap is not None and share.tap != _only_tap(comparison) else ""
-    told = f"{share.n} of {share.total} latents of {pack}{layer}, {percent(share.share)}"
+    count = f"{share.n} of {share.total}" if share.n else f"None of {share.total}"
     inside = [f"95 % interval {interval_words(share.interval, percent=True)}"] if share.interval else []
-    inside.append("no null" if share.null is None else f"null {percent(share.null)}")
-    return f"{told} ({'; '.join(inside)})"
+    if share.null is None:
+        inside.append("no null")
+    else:
+        inside.append(f"null {percent(share.null)}{f' {share.null_is}' if _inline(share) else ''}")
+        inside += [] if beyond(share) or not share.n else ["not beyond its null"]
+    return f"{count} latents of {pack}{layer}, {percent(share.share)} ({'; '.join(inside)})"
+
+
+def _inline(share: Share) -> bool:
+    """Whether what the null is reads on from its number: 'of random latents'."""
+    return share.null_is.startswith(("of ", "in ", "between "))
 
 
 def _only_tap(comparison: Comparison) -> str | None:

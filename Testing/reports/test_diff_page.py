@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium, chromium_path
-from comparison_samples import cohorts_comparison, models_comparison
+from comparison_samples import TAPS, cohorts_comparison, models_comparison
 
 from MedSegLensLib.cohorts.acquisitions import Acquisition
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
@@ -97,7 +97,16 @@ def test_every_claim_has_its_count_interval_and_null(models, cohorts):
     numbers = re.findall(r"\d+ of \d+ latents of [\w-]+, \d+ % \(([^)]*)\)", claims)
     assert len(numbers) == 10 and all("null 4 %" in each and "95 % interval" in each for each in numbers)
     said = re.search(r"How much is shared, how much is specific (.*?) What became", cohorts.text).group(1)
-    assert len(re.findall(r"latents of glioma-unet at [\w.]+, \d+ % \(null 2 %\)", said)) == 8
+    assert len(re.findall(r"latents of glioma-unet at [\w.]+, \d+ % \(null 2 % in random splits\)", said)) == 8
+    assert "26 % of glioma-unet's latents (null 4 %)" in models.text, "in the headline too"
+
+
+def test_a_share_that_its_null_reaches_is_said_not_to_be_beyond_it():
+    comparison = cohorts_comparison(TAPS["a"][:1])
+    shares = [row | {"null": 1.0, "null_is": "of random latents"} for row in comparison.summary["shares"]]
+    read = Read(render_diff_page(replace(comparison, summary={**comparison.summary, "shares": shares})))
+    assert re.search(r"latents \d+ % \(not beyond its null, 100 %\) behave alike in both", read.text)
+    assert "null 100 % of random latents; not beyond its null): they fire as often" in read.text
 
 
 def test_no_latent_is_called_specific_without_a_null_in_its_row(models, cohorts):
