@@ -116,6 +116,7 @@ def capture(network: nn.Module, example: torch.Tensor, taps: list[str]) -> fx.Gr
     finally:
         for handle in handles:
             handle.remove()
+    _forget_tracing(module)
     _drop_identities(module)
     _fold_constants(module)
     marked = [node.args[1] for node in module.graph.nodes if node.target is MARK]
@@ -133,6 +134,15 @@ def _overwrites(module: fx.GraphModule) -> bool:
     """Whether an operation changes its input in place."""
     operations = {node.target for node in module.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
     return any(operation._schema.is_mutable for operation in operations)
+
+
+def _forget_tracing(module: fx.GraphModule) -> None:
+    """Drop what the tracer remembered of shapes. It refers to itself by way of C++, where no garbage collector sees it:
+    2.6 MB a capture would stay, of every case that a process opens."""
+    for node in module.graph.nodes:
+        tracer = getattr(getattr(node.meta.get("val"), "fake_mode", None), "shape_env", None)
+        if hasattr(tracer, "fake_tensor_cache"):
+            tracer.fake_tensor_cache.clear()
 
 
 def _drop_identities(module: fx.GraphModule) -> None:
