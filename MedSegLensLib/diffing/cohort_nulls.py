@@ -11,7 +11,6 @@ from MedSegLensLib.diffing.dictionaries import Stacked
 from MedSegLensLib.diffing.effects import enough_cases, random_parts
 from MedSegLensLib.diffing.usage import TapUsage
 from MedSegLensLib.lenses.lens import Lens
-from MedSegLensLib.lenses.stability import STABLE, partners
 
 SPLITS = 20
 GROUPS = 12
@@ -140,17 +139,27 @@ class _Parts:
 
     @staticmethod
     def of(own: Lens, seeds: Sequence[Lens], stack: Stacked) -> "_Parts":
-        """Matched one to one by decoder cosine; what is left over, where the other lens is smaller, by itself.
-
-        Pairs of a cosine of at least 0.7 come first: the assignment of the largest sum alone parts a pair of 0.996 to
-        give a latent that has no partner one of 0.69 (which planted truth showed).
-        """
+        """Matched one to one by decoder cosine, see `closest_first`; what is left over by itself."""
         found = []
         for lens, run in zip(seeds, stack.seeds, strict=True):
             cosine = (own.W_dec @ lens.W_dec.T).cpu().numpy()
-            matched = partners(np.where(cosine >= STABLE, cosine + 2, cosine))
+            matched = closest_first(cosine)
             found.append(np.where(matched < 0, cosine.argmax(1), matched) + run.start)
         return _Parts(stack.own, tuple(found), stack.random)
+
+
+def closest_first(similarity: np.ndarray) -> np.ndarray:
+    """The column matched to each row (m, m'), one to one, the most similar pair of all first; -1 for rows left over.
+
+    Not the assignment of the largest sum (`stability.partners`): that parts a pair of 0.996 to give a latent that has
+    no partner one of 0.72, which is well for a share over all latents and wrong for the one that is parted.
+    """
+    found, free = np.full(len(similarity), -1), np.ones(similarity.shape[1], bool)
+    for pair in np.argsort(-similarity, axis=None, kind="stable"):
+        row, column = divmod(int(pair), similarity.shape[1])
+        if found[row] < 0 and free[column]:
+            found[row], free[column] = column, False
+    return found
 
 
 @dataclass(frozen=True)
