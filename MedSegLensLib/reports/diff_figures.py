@@ -54,14 +54,14 @@ def intervals(
     axis = _Axis(low, high, WIDTH - 30 - LETTER * longest)
     parts, y = [], float(top)
     for name, marks in rows:
-        height = LINE * max(len(marks), 1)
         lines = _wrapped(name)
+        height = max(LINE * len(marks), 17 * len(lines) + 6)
         first = y + height / 2 + 5 - 8.5 * (len(lines) - 1)
         for n, words in enumerate(lines):
             at = first + 17 * n
             parts.append(f'<text x="{LABELS - 14}" y="{at:.1f}" text-anchor="end">{escape(words)}</text>')
         for n, mark in enumerate(marks):
-            parts += _mark(mark, series[mark.series], y + LINE * (n + 0.5), axis, name)
+            parts += _mark(mark, series[mark.series], y + height / 2 + LINE * (n - (len(marks) - 1) / 2), axis, name)
         y += height + GAP
         parts.append(f'<path d="M{LABELS} {y - GAP / 2:.1f}H{axis.right:.1f}" class="row-line"/>')
     bottom = y - GAP / 2

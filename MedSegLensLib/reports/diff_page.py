@@ -158,7 +158,7 @@ def _parts(comparison: Comparison):
 def _shares(comparison: Comparison, shares: Sequence[Share]):
     rows, models = [], comparison.kind == "models"
     sides = list(dict.fromkeys((share.side, share.tap) for share in shares))
-    for category in CATEGORIES:
+    for category in KINDS:
         marks = [
             Mark(_key(share), 100 * share.share, _hundred(share.interval), _hundred(share.null), _words(share))
             for share in shares

@@ -48,7 +48,8 @@ def _of_cohorts(comparison: Comparison) -> Reliance | None:
     if edits:
         sentences += [row["says"] for row in edits]
         for row in edits:
-            what = f"{row['latents']} specific latents {WHAT.get(row['what'], row['what'])}, {row['region']}"
+            latents = f"{row['latents']} specific latent{'' if row['latents'] == 1 else 's'}"
+            what = f"{latents} {WHAT.get(row['what'], row['what'])}, {row['region']}"
             rows.append(
                 [
                     what,
@@ -119,7 +120,9 @@ def _of_models(comparison: Comparison) -> Reliance | None:
 
 
 def _signed(value: float | None) -> str:
-    return "not known" if value is None else f"{value:+.3f}".replace("-", "−")
+    if value is None:
+        return "not known"
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
 
 
 def _span(interval) -> str:

@@ -8,7 +8,7 @@ KINDS = {
     "shared": ("shared", "#0072B2", False),
     "partly shared": ("partly shared", "#56B4E9", False),
     "backbone": ("backbone: alike in both", "#0072B2", False),
-    "specific": ("specific, beyond the null", "#D55E00", False),
+    "specific": ("specific to one", "#D55E00", False),
     "not distinguishable from seed noise": ("not distinguishable from seed noise", "#6E6E6E", True),
     "undecided": ("undecided: neither beyond its null", "#CFCFCF", False),
     "too few cases": ("too few cases to say", "#F2F2F2", False),
@@ -59,8 +59,10 @@ def headline(comparison: Comparison) -> str:
     parts = []
     for category, words in (("backbone", "behave alike in both"), ("specific", "are specific to one")):
         of = [share for share in shares if share.category == category]
-        if of:
+        if any(share.n for share in of):
             parts.append(" and ".join(f"{percent(share.share)}{_beside(share)}" for share in of) + f" {words}")
+        elif of:
+            parts.append(f"none {words}")
     pack = comparison.pack.name if comparison.pack else "the pack"
     return f"{comparison.a.name} and {comparison.b.name}: of {pack}'s latents {', '.join(parts)}"
 
@@ -133,8 +135,7 @@ MODEL_CLAIMS = {
 }
 COHORT_CLAIMS = {
     "backbone": "they fire as often and as strongly in {a} as in {b}",
-    "specific": "they are used more in one of {a} and {b} than in the other, beyond the null, and so are their "
-    "partners in other seeds",
+    "specific": "they are used more in one of {a} and {b} than in the other, and so are their partners in other seeds",
     "not distinguishable from seed noise": "their partners in other seeds of the lens do not show the same, so "
     "nothing is claimed of them",
     "undecided": "they show neither a likeness nor a difference beyond its null",

@@ -101,6 +101,13 @@ def test_every_claim_has_its_count_interval_and_null(models, cohorts):
     assert "26 % of glioma-unet's latents (null 4 %)" in models.text, "in the headline too"
 
 
+def test_where_nothing_is_specific_that_is_said_without_a_number_to_mistake():
+    comparison = cohorts_comparison(TAPS["a"][:1])
+    shares = [row | ({"n": 0} if row["category"] == "specific" else {}) for row in comparison.summary["shares"]]
+    read = Read(render_diff_page(replace(comparison, summary={**comparison.summary, "shares": shares})))
+    assert "none are specific to one" in read.text and "Specific. None of 60 latents" in read.text
+
+
 def test_a_share_that_its_null_reaches_is_said_not_to_be_beyond_it():
     comparison = cohorts_comparison(TAPS["a"][:1])
     shares = [row | {"null": 1.0, "null_is": "of random latents"} for row in comparison.summary["shares"]]
