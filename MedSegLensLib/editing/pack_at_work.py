@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedSegLensLib.errors import PackError
-from MedSegLensLib.packs.installed import list_packs
+from MedSegLensLib.packs.installed import find_pack, list_packs
 from MedSegLensLib.packs.pack import LensPack, load_pack
 from MedSegLensLib.segmenters.trust import trust, trusted_modules
 
@@ -35,8 +35,9 @@ class PackAtWork:
     @staticmethod
     def of(pack: LensPack, source: str | Path) -> "PackAtWork":
         """`source` is what `pack` was loaded by. A name stays a name, since other hosts have the pack elsewhere."""
-        named = str(source) in list_packs() and not Path(source).exists()
-        return PackAtWork(str(source) if named else str(Path(source).resolve()), pack.hash, trusted_modules())
+        found = find_pack(source)
+        named = list_packs().get(str(source)) == found
+        return PackAtWork(str(source) if named else str(found.resolve()), pack.hash, trusted_modules())
 
     def open(self) -> LensPack:
         """The pack, verified and read once in this process. Raises PackError where it is not there, or another."""

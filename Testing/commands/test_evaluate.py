@@ -70,7 +70,7 @@ def test_a_lens_is_judged_and_its_stability_recorded(run, pack, cases, lenses, t
     )
     assert code == 0 and said["verdict"]["word"] in ("Trust", "With care", "Do not trust")
     facts = json.loads((tmp_path / "lens.json").read_text(encoding="utf-8"))
-    assert facts["cases"] == {"fit": ["somebody-1"], "score": ["somebody-2", "somebody-3"]}
+    assert (facts["cases"]["fit"], facts["cases"]["score"]) == (["somebody-1"], ["somebody-2", "somebody-3"])
     assert any("phantoms" in note for note in facts["notes"])
     page = (tmp_path / "lens.html").read_text(encoding="utf-8")
     assert said["verdict"]["sentence"] in page and "Found again with another seed?" in page

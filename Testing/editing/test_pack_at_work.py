@@ -51,3 +51,5 @@ def test_a_shipped_pack_travels_by_its_name_and_another_by_its_whole_path(folder
     assert PackAtWork.of(load_pack("glioma-unet"), "glioma-unet").source == "glioma-unet"
     monkeypatch.chdir(folder.parent)
     assert PackAtWork.of(pack, folder.name).source == str(folder.resolve())
+    (folder.parent / "glioma-unet").mkdir()  # which is no pack
+    assert PackAtWork.of(load_pack("glioma-unet"), "glioma-unet").source == "glioma-unet"
