@@ -11,7 +11,9 @@ import scipy.sparse
 import torch
 from scipy import ndimage
 
+from MedSegLensLib.cases.case import REGIONS
 from MedSegLensLib.editing.places import share_inside
+from MedSegLensLib.failures.gain_fit import log_odds_of
 from MedSegLensLib.segmenters.sampling import Box
 
 if TYPE_CHECKING:
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from MedSegLensLib.lenses.codes import Codes
 
 REACH_MM = 40.0
-ALIKE = 0.5
+SURER = 1.25
+"""How much surer than at the click the segmenter may be, in log odds. Without it whole regions went with a mistake: on
+failures of training cases under simulated acquisitions, mean Dice after three clicks fell from 0.48 to 0.14 (nine
+items), with it it rose from 0.54 to 0.56 (six)."""
+ALIKE = 0.8
 """Cosine of a token's activation, as the lens reconstructs it, to that of the token at the point."""
 
 
@@ -31,7 +37,7 @@ def box_around(session: "Session", voxel: tuple[int, int, int], reach_mm: float 
     return tuple(slice(max(0, v - r), min(n, v + r + 1)) for v, r, n in zip(voxel, reach, shape, strict=True))
 
 
-def likeness(session: "Session", tap: str, voxel: tuple[int, int, int], box: Box, centred: bool = False) -> np.ndarray:
+def likeness(session: "Session", tap: str, voxel: tuple[int, int, int], box: Box) -> np.ndarray:
     """Cosine of each voxel's activation at a tap to that at `voxel`, float32 (*box), -1..1; 0 outside the brain.
 
     The activation is the lens's reconstruction of the voxel's token, which the sparse codes give without another pass.
@@ -48,8 +54,6 @@ def likeness(session: "Session", tap: str, voxel: tuple[int, int, int], box: Box
     here = (samples.index(own), *cell)
     near[here] = True
     rebuilt = _reconstruction(codes, samples, near, session.lenses[tap])  # (tokens in `near`, C)
-    if centred:
-        rebuilt -= rebuilt.mean(0)
     mine = rebuilt[np.count_nonzero(near.ravel()[: np.ravel_multi_index(here, near.shape)])]
     norms = np.linalg.norm(rebuilt, axis=1) * max(float(np.linalg.norm(mine)), 1e-12)
     maps = torch.zeros((sampling.count, 1, *grid))
@@ -61,6 +65,29 @@ def likeness(session: "Session", tap: str, voxel: tuple[int, int, int], box: Box
     return sampling.merge(large, box)[0].numpy()
 
 
+def no_surer(
+    session: "Session",
+    voxel: tuple[int, int, int],
+    region: str,
+    inside: bool,
+    surer: float = SURER,
+    reach_mm: float = REACH_MM,
+) -> np.ndarray:
+    """Voxels within reach where the segmenter is not much surer of the contrary than at the click, bool (Z, Y, X).
+
+    inside: whether the click says that it lies in `region`; sureness is the log odds against that. Where the click
+    shows a mistake, the rest of the mistake lies among what the segmenter was as unsure of; what it is surer of is
+    more often right.
+    """
+    box = box_around(session, voxel, reach_mm)
+    in_region, outside = log_odds_of(session.sampling.merge(session.replay.logits, box), REGIONS[region])
+    against = (outside - in_region if inside else in_region - outside).cpu().numpy()
+    here = against[tuple(v - b.start for v, b in zip(voxel, box, strict=True))]
+    found = np.zeros(session.conformed.brain.shape, bool)
+    found[box] = against <= max(surer * here, here + 0.5)
+    return found
+
+
 def tissue_at(
     session: "Session",
     tap: str,
@@ -68,14 +95,13 @@ def tissue_at(
     allowed: np.ndarray,
     alike: float = ALIKE,
     reach_mm: float = REACH_MM,
-    centred: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The voxels connected to `voxel` and like it among `allowed` (bool, Z, Y, X), and each one's likeness.
 
     Returns bool (Z, Y, X) and float32 (Z, Y, X), 0 outside. The voxel itself always belongs to it.
     """
     box = box_around(session, voxel, reach_mm)
-    cosine = likeness(session, tap, voxel, box, centred)
+    cosine = likeness(session, tap, voxel, box)
     spacing = session.conformed.grid.spacing[::-1]
     axes = [np.arange(b.start, b.stop) for b in box]
     far = sum(
@@ -88,7 +114,7 @@ def tissue_at(
     pieces, _ = ndimage.label(candidates, np.ones((3, 3, 3)))
     inside, like = np.zeros(allowed.shape, bool), np.zeros(allowed.shape, np.float32)
     inside[box] = pieces == pieces[here]
-    like[box] = np.where(inside[box], np.maximum(cosine, 0), 0)
+    like[box] = np.where(inside[box], np.clip((cosine - alike) / (1 - alike), 0, 1), 0)
     like[voxel] = 1.0
     return inside, like
 

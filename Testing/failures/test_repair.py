@@ -40,8 +40,8 @@ def test_a_point_finds_its_voxel_again(session):
 
 def test_few_latents_make_the_tissue_at_the_point_what_it_says(session, inside_tumour, proposal):
     assert 1 <= len(proposal.gains) <= 5 and proposal.moved > 0.05
-    voxel = voxel_at(session, inside_tumour)
-    tissue, _ = tissue_at(session, proposal.tap, voxel, session.labels > 0)
+    tissue = session.conformed.mask(proposal.where.to_image())
+    assert tissue[voxel_at(session, inside_tumour)]
     assert np.count_nonzero(proposal.after[tissue] > 0) < np.count_nonzero(proposal.before[tissue] > 0)
     assert proposal.moved == pytest.approx(np.mean(proposal.after[tissue] == 0))
 
