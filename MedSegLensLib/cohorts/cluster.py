@@ -293,6 +293,7 @@ def _processes(workers: int):
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
                 security=security,
+                preload=["MedSegLensLib.cohorts.local_worker"],
                 scheduler_kwargs={"allowed_failures": KILLS - 1},
             )
         except (OSError, RuntimeError, TimeoutError) as problem:

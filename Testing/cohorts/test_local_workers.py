@@ -105,14 +105,15 @@ if __name__ == "__main__":
 """
     (tmp_path / "run.py").write_text(script, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
-    with subprocess.Popen([sys.executable, str(tmp_path / "run.py")], env=environment, stderr=subprocess.PIPE) as run:
+    command = [sys.executable, str(tmp_path / "run.py")]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as run:
         deadline = time.monotonic() + 120
         while len(list((tmp_path / "journal").rglob("*.npz"))) < 2:
             assert run.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        run.send_signal(signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers too
         _, said = run.communicate(timeout=60)
-    assert run.returncode != 0 and b"KeyboardInterrupt" in said
+    assert run.returncode != 0 and said.count(b"Traceback") == 1 and said.endswith(b"KeyboardInterrupt\n"), said
     workers = {int(file.name.split()[1]) for file in (tmp_path / "log").iterdir()}
     deadline = time.monotonic() + 20
     while any(os.path.exists(f"/proc/{pid}") for pid in workers):
