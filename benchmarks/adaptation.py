@@ -1,7 +1,7 @@
 """Dice gained on unseen cases of a shifted cohort, by method and number of labelled cases.
 
 Two kinds of cohort, and neither is a scanner's: phantoms (invented) and the real cases (simulated acquisitions of
-them). Each method is fitted on n labelled cases with `diffing.adaptation.adapt`, given up where it makes one of them
+them). Each method is fitted on n labelled cases with `diffing.adaptation.adapt`, given up where it makes these
 worse as a whole, and applied to cases that were fitted on by none; all methods have the same cases. "oracle" is the
 same fit of latents on the very case that it is judged on, with its reference: a bound, nothing that a user has.
 
@@ -126,7 +126,7 @@ class Bench:
 
     @torch.no_grad()
     def _give_up(self, draws: list[list]) -> None:
-        """What makes a labelled case worse as a whole is not applied, as in `medseglens adapt`."""
+        """What makes the labelled cases worse as a whole is not applied, as in `medseglens adapt`."""
         dices: dict[tuple[str, int, int], tuple[dict, dict]] = {}
         for draw, sources in enumerate(draws):
             for i, source in enumerate(sources):
@@ -139,7 +139,9 @@ class Bench:
         for key, (before, after) in dices.items():
             if not no_worse(before, after):
                 self.fitted[key] = None
-                self.why.setdefault(f"{key[0]}, n = {key[1]}", []).append("It made a labelled case worse as a whole.")
+                self.why.setdefault(f"{key[0]}, n = {key[1]}", []).append(
+                    "It made the labelled cases worse as a whole."
+                )
 
     def _judge(self, source: Source) -> tuple[float, dict]:
         case = source.read()

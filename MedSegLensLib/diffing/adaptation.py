@@ -7,9 +7,9 @@ adapted.adjustment.recipe(pack, "to the new cohort")      # None where no latent
 
 Latents are chosen by the gradient of the error with respect to their gains, a few at a time, the gradient taken anew at
 the gains found so far. How many, and how strongly the rest must stay put, is chosen by leaving labelled patients out in
-turn; for one patient fixed values are used. What is found may not make any labelled case worse: else it is
-halved, and halved again, and else nothing is changed. What it is compared with (adaptation_baselines.py) goes through
-the same choice and the same rule.
+turn; for one patient fixed values are used. What is found may not make the labelled cases worse (`no_worse`): else it
+is halved, and halved again, and else nothing is changed. What it is compared with (adaptation_baselines.py) goes
+through the same choice and the same rule.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,8 +41,12 @@ LEAST_GAIN = 0.005
 FOLDS = 3
 """Of the cross-validation at most: with up to three patients each is left out in turn."""
 
+MOST_LOSS = 0.02
+"""Dice that a single labelled case may lose while they gain on average. A rule of no loss at all gives up what helps
+four cases in five for a thousandth on the fifth."""
+
 SHARES = (1.0, 0.5, 0.25)
-"""Shares of the change that are tried, the first that makes no labelled case worse being taken."""
+"""Shares of the change that are tried, the first that does not make the labelled cases worse being taken."""
 
 
 class Setting(NamedTuple):
@@ -166,7 +170,7 @@ def adapt(method: Method, excerpts: Sequence[Excerpt], tick: Tick | None = None)
         if no_worse(before, after):
             pairs = {case: (before[case], after[case]) for case in before}
             return Adapted(method.name, adjustment, setting, share, trials, pairs)
-    return Adapted(method.name, None, setting, 0.0, trials, nothing, "What was fitted made a labelled case worse.")
+    return Adapted(method.name, None, setting, 0.0, trials, nothing, "What was fitted made the labelled cases worse.")
 
 
 def cross_validated(
@@ -188,9 +192,10 @@ def cross_validated(
 
 
 def no_worse(before: dict[str, float | None], after: dict[str, float | None]) -> bool:
-    """Whether no case lost Dice and some case gained; cases without tumour say nothing."""
+    """Whether the labelled cases gained Dice on average and none lost more than `MOST_LOSS`; cases without tumour say
+    nothing."""
     gains = [after[case] - dice for case, dice in before.items() if dice is not None]
-    return bool(gains) and min(gains) >= 0 and max(gains) > 0
+    return bool(gains) and float(np.mean(gains)) > 0 and min(gains) >= -MOST_LOSS
 
 
 def _moved(excerpt: Excerpt, latents: list[int], gains: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from MedSegLensLib.cohorts.mapping import Failure, failure_of
 from MedSegLensLib.diffing.adaptation import Adapted, Latents, Method, adapt, no_worse
 from MedSegLensLib.diffing.applying import Applying, Outcome, mean_dice, mean_gain
 from MedSegLensLib.diffing.excerpts import ExcerptReader
+from MedSegLensLib.editing.places import ras_point
 from MedSegLensLib.editing.recipe import PackReference, Recipe
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import Cancelled, CaseError, MedSegLensError
@@ -33,7 +34,7 @@ class Picture:
     """The axial slice of a case that the recipe changed most.
 
     image, brain, before, after, reference: (1, Y, X), reference None where there is none; spacing: x, y, z in mm;
-    window: the values shown black and white.
+    height_mm: where its middle is from foot to head (S). changed: voxels that the recipe changes in the whole case.
     """
 
     case: str
@@ -46,6 +47,7 @@ class Picture:
     after: np.ndarray
     reference: np.ndarray | None
     spacing: tuple[float, float, float]
+    height_mm: float
     changed: int
 
 
@@ -112,7 +114,11 @@ class CohortAdapted:
         mean = gains[NAME]["mean"] if gains else None
         if mean is None:
             return f"{said} What that does to the others is not known: none of them has labels and a tumour."
-        return f"{said} Dice on the {gains[NAME]['cases']} other labelled cases changed by {mean:+.3f} on average."
+        said += f" Dice on the {gains[NAME]['cases']} other cases with labels changed by {mean:+.3f} on average."
+        interval = gains[NAME]["interval"]
+        if interval is None or interval[0] <= 0:
+            said += " That is not established as a gain."
+        return said
 
     def _latents(self) -> list[dict]:
         adjustment = self.methods[NAME].adjustment
@@ -201,7 +207,7 @@ def adapt_cohort(
     apply(labelled, 0)
     given_up = [name for name, found in adapted.items() if found.adjustment and not _holds(name, result.outcomes)]
     if given_up:
-        why = "On the whole of the labelled cases, and not only the slices it was fitted on, it made one worse."
+        why = "On the whole of the labelled cases, and not only the slices it was fitted on, it made them worse."
         for name in given_up:
             adapted[name] = replace(adapted[name], adjustment=None, share=0.0, why=why)
         result.outcomes.clear()
@@ -256,8 +262,15 @@ class _Shown:
                 after[z : z + 1].copy(),
                 None if reference is None else session.conformed.labels(reference)[z : z + 1].copy(),
                 tuple(float(s) for s in session.conformed.grid.spacing),
+                _height(session, z),
                 total,
             )
         )
         self.pictures.sort(key=lambda p: -p.changed)
         del self.pictures[PICTURES:]
+
+
+def _height(session: Session, z: int) -> float:
+    """S coordinate (mm) of the middle of a slice of the network's grid."""
+    _, ny, nx = session.conformed.brain.shape
+    return float(ras_point(session.conformed, (z, ny / 2, nx / 2))[2])

@@ -86,7 +86,7 @@ def _mean(dices: dict | None) -> float | None:
 
 def _drawn(picture: "Picture") -> dict:
     """The slice before, after and, where there is one, the reference, side by side."""
-    planes = Planes.around(picture.brain, picture.spacing)
+    planes = Planes.around(picture.brain, picture.spacing, (0.0, 0.0, picture.height_mm))
     window = grey_window(picture.image, picture.brain)
     grey = anatomy(planes, picture.image, picture.brain, window, "axial", 0)
     shown = [("before", picture.before), ("with the recipe", picture.after)]

@@ -1,4 +1,4 @@
-"""A shift that is known is found and undone; where there is none nothing is changed; no labelled case gets worse."""
+"""A known shift is found and undone; where there is none nothing is changed; labelled cases do not get worse."""
 
 import sys
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from MedSegLensLib.cases.phantom import phantom
-from MedSegLensLib.diffing.adaptation import MOST_GAIN, Latents, Setting, adapt, fit_gains, no_worse
+from MedSegLensLib.diffing.adaptation import MOST_GAIN, MOST_LOSS, Latents, Setting, adapt, fit_gains, no_worse
 from MedSegLensLib.diffing.adaptation_baselines import (
     BatchNorm,
     Head,
@@ -102,13 +102,14 @@ def test_two_cases_of_one_patient_leave_nobody_out(reader, excerpts):
     assert adapt(Threshold(), twins).trials == {}
 
 
-def test_no_method_makes_a_labelled_case_worse(reader, excerpts):
+def test_no_method_makes_the_labelled_cases_worse(reader, excerpts):
     for method in [Latents(reader.tap), *baselines(reader.network, reader.tap)]:
         found = adapt(replace(method, sizes=(4,)) if hasattr(method, "sizes") else method, excerpts)
         for excerpt in excerpts:
             before, after = found.labelled[excerpt.case]
-            assert before == dice_of(excerpt.logits, excerpt) and after >= before
+            assert before == dice_of(excerpt.logits, excerpt) and after >= before - MOST_LOSS
             if found.adjustment:
+                assert no_worse(*({case: pair[i] for case, pair in found.labelled.items()} for i in (0, 1)))
                 assert after == pytest.approx(dice_of(found.adjustment.on(excerpt), excerpt), abs=1e-6)
 
 
@@ -179,9 +180,11 @@ def test_random_latents_fire_in_the_lesion(reader, excerpts):
         assert len(gains) == 8 and all(firing[j] for j in gains)
 
 
-def test_no_worse_asks_every_case_and_one_gain():
+def test_no_worse_asks_for_a_gain_on_average_and_no_large_loss():
     assert no_worse({"a": 0.5, "b": None}, {"a": 0.6, "b": None})
-    assert not no_worse({"a": 0.5, "b": 0.5}, {"a": 0.9, "b": 0.49})
+    assert no_worse({"a": 0.5, "b": 0.5}, {"a": 0.6, "b": 0.49})
+    assert not no_worse({"a": 0.5, "b": 0.5}, {"a": 0.9, "b": 0.45})
+    assert not no_worse({"a": 0.5, "b": 0.5}, {"a": 0.505, "b": 0.49})
     assert not no_worse({"a": 0.5}, {"a": 0.5})
     assert not no_worse({"a": None}, {"a": None})
 
