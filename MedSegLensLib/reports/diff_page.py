@@ -112,7 +112,8 @@ def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) ->
 def _says(comparison: Comparison) -> list[str]:
     """The comparison's own sentences but for those about performance, which stand with its figures."""
     rests = {row["says"] for row in comparison.summary.get("suppression") or []}
-    return [sentence for sentence in comparison.summary.get("says", []) if sentence not in rests]
+    says = comparison.summary.get("says", [])
+    return [sentence for sentence in says if sentence not in rests and not sentence.startswith("Dice of ")]
 
 
 def _warnings(comparison: Comparison) -> list[str]:
@@ -208,13 +209,14 @@ def _share_row(comparison: Comparison, share: Share) -> dict:
 
 
 def _latents(comparison: Comparison) -> list[tuple[str, int, list[dict]]]:
-    """Of each category how many there are, and the strongest findings as rows."""
+    """Of each category how many there are, and the clearest findings as rows."""
     found = []
     for category in CATEGORIES:
         here = [f for f in comparison.findings if f.category == category]
         if here and category != "never fires":
-            strongest = sorted(here, key=lambda f: -abs(f.measure or 0.0))[:ROWS]
-            found.append((category, len(here), [_latent_row(comparison, f) for f in strongest]))
+            sign = 1 if category == "backbone" else -1  # of what is alike the smallest difference is the clearest
+            clearest = sorted(here, key=lambda f: sign * abs(f.measure or 0.0))[:ROWS]
+            found.append((category, len(here), [_latent_row(comparison, f) for f in clearest]))
     return found
 
 

@@ -68,6 +68,8 @@ def _of_cohorts(comparison: Comparison) -> Reliance | None:
         )
     if not sentences and not rows:
         return None
+    if edits is None:
+        sentences.append("It was not measured what becomes of the Dice without the specific latents.")
     heads = ["What", "Cohort", "Dice", "Change", "95 % interval", "Cases"]
     return Reliance(sentences, [_changes(edits)] if edits else [], heads, rows)
 
