@@ -8,9 +8,10 @@ Packs. The truth is set before anything is compared, in a shipped pack's own len
 - *Removed* latents: the other pack lacks them, and both other seeds of the pack's lens have them: truly specific.
 - *Orphans*: the other pack lacks them, and so do both other seeds: truly not distinguishable from seed noise.
 
-Removed are latents that nothing else in the lens resembles, or they would truly be shared in part: on phantoms of other
-seeds, no other latent's code correlates 0.25 with theirs. Other seeds are the lens itself with noise on its weights, in
-another order, the orphans replaced by random directions.
+What resembles a removed latent or an orphan is removed with it, or it would truly be shared in part: every latent whose
+code correlates 0.15 or more with its own on phantoms of other seeds (of codes, token by token; activation volumes are
+smoother, and 0.25 of codes may be 0.4 of volumes). Of these neighbours nothing is claimed. Other seeds are the lens
+itself with noise on its weights, in another order; orphans, and neighbours at 0.4, are random directions there.
 
 Cohorts. See planted_cohorts.py.
 
@@ -42,8 +43,10 @@ from MedSegLensLib.packs.pack import LensPack, load_pack
 from MedSegLensLib.segmenters.engine import Engine
 
 SHAPE = {"size": (80, 100, 24), "spacing": (2.0, 2.0, 6.5)}
-ALONE, FIRES = 0.25, 0.005
-REMOVED, ORPHANS = 8, 6
+ALONE, NEAR, FIRES = 0.15, 0.4, 0.005
+PICKED, LEAST = 14, 8
+"""Latents taken away on purpose, as many as can be up to this; a little over half of them removed, the rest orphans."""
+
 NOISE = 0.05
 """Of a row's own length, on encoder and decoder alike."""
 
@@ -64,13 +67,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what is planted where")
     parser.add_argument("--only", choices=("packs", "cohorts"), help="one of the two")
     options = parser.parse_args()
-    rows = {}
+    rows, wrong = {}, []
     if options.only != "cohorts":
-        rows |= planted_packs(options.pack, options.cases, options.seed)
+        rows, wrong = planted_packs(options.pack, options.cases, options.seed)
     if options.only != "packs":
         found = planted_cohorts(options.cohort_cases, options.seed)
         rows |= {f"cohorts: {name}": row for name, row in found["categories"].items()}
-    result = {**totals(rows), "kinds": rows, "pack": options.pack, "cases": options.cases, "machine": machine()}
+        wrong += found["said"]
+    result = {
+        **totals(rows),
+        "kinds": rows,
+        "wrong": wrong,
+        "pack": options.pack,
+        "cases": options.cases,
+        "machine": machine(),
+    }
     if options.json:
         print(json.dumps(result, indent=2))
         return
@@ -86,8 +97,8 @@ def totals(rows: dict[str, dict]) -> dict[str, float]:
     return {"recall": right / true, "precision": right / (right + wrong)}
 
 
-def planted_packs(name: str, cases: int, seed: int) -> dict[str, dict]:
-    """By kind, how many were planted, called so, and rightly so."""
+def planted_packs(name: str, cases: int, seed: int) -> tuple[dict[str, dict], list[dict]]:
+    """By kind, how many were planted, called so, and rightly so; and what was said of those that were not."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         pack = load_pack(name)
         tap = pack.default_tap
@@ -97,7 +108,7 @@ def planted_packs(name: str, cases: int, seed: int) -> dict[str, dict]:
         cohort = Cohort("planted", "phantoms", "none", tuple(named))
         found = diff_models(first, second, cohort, *seeds, randoms=60, influence=False)
     said = {(f.side, f.latent): f for f in found.findings}
-    rows = {}
+    rows, missed = {}, []
     for kind, category in CATEGORY.items():
         planted = [(at, partner) for at, (its, partner) in truth.items() if its == kind]
         planted = [
@@ -106,6 +117,11 @@ def planted_packs(name: str, cases: int, seed: int) -> dict[str, dict]:
         right = sum(
             said[at].category == category and partner in (None, said[at].partner_latent) for at, partner in planted
         )
+        missed += [
+            {"latent": f"{at[0]} {at[1]}", "truth": kind, "said": said[at].category, "evidence": said[at].evidence}
+            for at, _ in planted
+            if said[at].category != category
+        ]
         others = [at for at, (its, _) in truth.items() if CATEGORY[its] != category]
         wrong = sum(said[at].category == category for at in others)
         if category == "shared":  # with another partner than the true one
@@ -117,7 +133,7 @@ def planted_packs(name: str, cases: int, seed: int) -> dict[str, dict]:
             "recall": right / len(planted) if planted else None,
             "precision": right / (right + wrong) if right + wrong else None,
         }
-    return rows
+    return rows, missed
 
 
 def plant(pack: LensPack, tap: str, folder: Path, seed: int):
@@ -127,17 +143,16 @@ def plant(pack: LensPack, tap: str, folder: Path, seed: int):
     """
     rng = np.random.default_rng(seed)
     lens = pack.lens(tap)
-    chosen = rng.permutation(lonely(pack, tap))
-    if len(chosen) < REMOVED + ORPHANS:
-        raise SystemExit(f"{tap} of {pack.info.name} has only {len(chosen)} latents that nothing else resembles.")
-    removed, orphans = chosen[:REMOVED], chosen[REMOVED : REMOVED + ORPHANS]
-    kept = rng.permutation(np.setdiff1d(np.arange(lens.d_sae), np.concatenate([removed, orphans])))
+    r, fires = likeness(pack, tap)
+    removed, orphans, gone = chosen(r, fires, rng)
+    near_orphans = np.flatnonzero((r[orphans] >= NEAR).any(0))
+    kept = rng.permutation(np.setdiff1d(np.arange(lens.d_sae), gone))
     rescaled = rng.random(len(kept)) < 0.5
     other = some(noisy(lens, rng), kept, np.where(rescaled, np.exp(rng.uniform(-1.6, 1.6, len(kept))), 1.0))
     first = written(pack, lens, "planted-one", folder)
     second = written(pack, other, "planted-two", folder)
     seeds = []
-    for side, own, lost in (("a", lens, orphans), ("b", other, [])):
+    for side, own, lost in (("a", lens, [*orphans, *near_orphans]), ("b", other, [])):
         seeds.append([])
         for number in (1, 2):
             again = some(replaced(noisy(own, rng), lost, rng), rng.permutation(own.d_sae), np.ones(own.d_sae))
@@ -150,8 +165,26 @@ def plant(pack: LensPack, tap: str, folder: Path, seed: int):
     return first, second, seeds, truth
 
 
-def lonely(pack: LensPack, tap: str) -> np.ndarray:
-    """Latents that fire on phantoms, and whose codes no other latent's resemble."""
+def chosen(r: np.ndarray, fires: np.ndarray, rng: np.random.Generator) -> tuple[list[int], list[int], list[int]]:
+    """Removed latents, orphans, and all that the other pack lacks: these and what resembles them."""
+    picked: list[int] = []
+    gone: set[int] = set()
+    for j in rng.permutation(np.flatnonzero(fires > FIRES)).tolist():
+        alike = {j, *np.flatnonzero(r[j] >= ALONE).tolist()}
+        if j in gone or len(gone | alike) > len(r) // 2 or (picked and r[j, picked].max() >= NEAR):
+            continue
+        picked.append(j)
+        gone |= alike
+        if len(picked) == PICKED:
+            break
+    if len(picked) < LEAST:
+        raise SystemExit(f"only {len(picked)} latents can be removed with what resembles them.")
+    removed = -(-4 * len(picked) // 7)
+    return picked[:removed], picked[removed:], sorted(gone)
+
+
+def likeness(pack: LensPack, tap: str) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation of each code of a lens with each other one on phantoms, 0 with itself; and how often each fires."""
     lens, spec = pack.lens(tap), pack.input_spec()
     engine = Engine("cpu", torch.float32, False, 4)
     network = engine.prepare(pack.network(), pack.info.segmenter.spatial_dims)
@@ -164,7 +197,7 @@ def lonely(pack: LensPack, tap: str) -> np.ndarray:
     r = code_correlation(lens, lens, tokens)
     np.fill_diagonal(r, 0)
     fires = (lens.encode(tokens) > 0).float().mean(0).numpy()
-    return np.flatnonzero((r.max(1) < ALONE) & (fires > FIRES))
+    return np.maximum(r, r.T), fires
 
 
 def noisy(lens: Lens, rng: np.random.Generator) -> Lens:

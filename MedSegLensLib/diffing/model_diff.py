@@ -28,7 +28,9 @@ from MedSegLensLib.packs.installed import list_packs
 from MedSegLensLib.packs.notes import lens_hash
 
 if TYPE_CHECKING:
+    from MedSegLensLib.cases.conform import InputSpec
     from MedSegLensLib.cohorts.cluster import Cluster
+    from MedSegLensLib.cohorts.cohort import CohortCase
     from MedSegLensLib.packs.pack import LensPack
 
 Progress = Callable[[str, float], None]
@@ -105,19 +107,30 @@ def check_meeting(pack_a: "LensPack", pack_b: "LensPack", cohort: Cohort) -> Non
     if pack_a.hash == pack_b.hash:
         remedy = "Give two packs; other seeds of a pack's own lenses are compared in any case."
         raise UsageError(pack_b.info.name, "it is the same pack twice.", remedy)
+    if len(cohort.cases) < 2:
+        raise _one_case(cohort, [])
     for pack in (pack_a, pack_b):
         if not pack.taps:
             raise UsageError(pack.info.name, "this pack has no lens.", "Train one with `medseglens train lens`.")
         spec = pack.input_spec()
-        there = [m for m in spec.modalities if m in cohort.modalities]
-        lacking = [m for m in spec.modalities if m not in cohort.modalities and m not in spec.may_be_missing]
-        if not there or lacking:
-            takes = ", ".join(lacking or spec.modalities)
+        needed = [m for m in spec.modalities if m not in spec.may_be_missing]
+        if not any(_can_read(spec, case) for case in cohort.cases):
+            takes = f"needs {', '.join(needed)}" if needed else f"takes one of {', '.join(spec.modalities)}"
             has = ", ".join(cohort.modalities) or "no modality in all of its cases"
-            cause = f"it needs {takes}; the cohort {cohort.name} has {has}: the two packs cannot meet on its cases."
+            cause = f"it {takes}; the cohort {cohort.name} has {has}: the two packs cannot meet on its cases."
             raise UsageError(pack.info.name, cause, "Choose a cohort that has what both packs need, or another pack.")
-    if len(cohort.cases) < 2:
-        raise _one_case(cohort, [])
+    specs = pack_a.input_spec(), pack_b.input_spec()
+    if not any(all(_can_read(spec, case) for spec in specs) for case in cohort.cases):
+        cause = f"no case of the cohort {cohort.name} has what both packs need."
+        raise UsageError(f"{pack_a.info.name} and {pack_b.info.name}", cause, "Choose another cohort or pack.")
+
+
+def _can_read(spec: "InputSpec", case: "CohortCase") -> bool:
+    """Whether a case has what a pack needs; so is one whose modalities are known only once it is read."""
+    if not case.modalities:
+        return True
+    there = [m in case.modalities for m in spec.modalities]
+    return any(there) and all(t or m in spec.may_be_missing for t, m in zip(there, spec.modalities, strict=True))
 
 
 def _one_case(cohort: Cohort, failures: list[str]) -> CaseError:
