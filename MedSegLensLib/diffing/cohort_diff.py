@@ -21,7 +21,7 @@ from MedSegLensLib.diffing.cohort_categories import FIRES, MEASURES, NULL_QUANTI
 from MedSegLensLib.diffing.cohort_findings import findings_of_tap
 from MedSegLensLib.diffing.cohort_nulls import TapResult, read_tap
 from MedSegLensLib.diffing.cohort_pairs import Pairing, pair_up
-from MedSegLensLib.diffing.comparison import CohortSide, Comparison, PackSide, Share
+from MedSegLensLib.diffing.comparison import CohortSide, Comparison, LatentFinding, PackSide, Share
 from MedSegLensLib.diffing.dictionaries import TapDictionaries, at_work, stack, thresholds_of_equal_rate
 from MedSegLensLib.diffing.effects import LEAST_PAIRS, LEAST_UNPAIRED, compare, mean_interval
 from MedSegLensLib.diffing.seeds import SeedLens, check_seeds, seeds_of
@@ -118,7 +118,7 @@ def diff_cohorts(
                 "told from seed noise. Train it again with another seed (`medseglens train lens --seed`)."
             )
     findings = tuple(f for tap, result in results.items() for f in findings_of_tap(tap, result, x.name, y.name))
-    summary = _summary(results, x, y, usage_x, usage_y, pairing)
+    summary = _summary(results, findings, x, y, usage_x, usage_y, pairing)
     if suppression:
         summary["suppression"] = _suppressed(pack, results, x, y, usage_x, usage_y, run)
         summary["says"] += [row["says"] for row in summary["suppression"] if row["region"] == "WT"]
@@ -175,12 +175,20 @@ def _dictionaries(pack, taps, seeds, x: Cohort, run: _Run) -> tuple[TapDictionar
 
 
 def _summary(
-    results: dict[str, TapResult], x: Cohort, y: Cohort, usage_x: CohortUsage, usage_y: CohortUsage, pairing: Pairing
+    results: dict[str, TapResult],
+    findings: Sequence[LatentFinding],
+    x: Cohort,
+    y: Cohort,
+    usage_x: CohortUsage,
+    usage_y: CohortUsage,
+    pairing: Pairing,
 ) -> dict:
     shares = [share for tap, result in results.items() for share in result.shares(tap)]
     summary = {
         "shares": [vars(share) for share in shares],
-        "says": [_headline(tap, result, x, y) for tap, result in results.items()],
+        "says": [
+            _headline(tap, result, [f for f in findings if f.tap == tap], x, y) for tap, result in results.items()
+        ],
         "paired": pairing.paired,
         "cases": [len(usage_x.subjects), len(usage_y.subjects)],
         "nulls": [{"tap": tap, **row} for tap, result in results.items() for row in result.null_rows()],
@@ -194,7 +202,7 @@ def _summary(
     return summary
 
 
-def _headline(tap: str, result: TapResult, x: Cohort, y: Cohort) -> str:
+def _headline(tap: str, result: TapResult, findings: Sequence[LatentFinding], x: Cohort, y: Cohort) -> str:
     share = {s.category: s for s in result.shares(tap) if s.tap == tap}
 
     def said(category: str) -> str:
@@ -206,7 +214,16 @@ def _headline(tap: str, result: TapResult, x: Cohort, y: Cohort) -> str:
 
     to_x, to_y = result.specific_to()
     text = f"Of the latents at {tap} that fire, {said('backbone')} are backbone of {x.name} and {y.name}, and "
-    return text + f"{said('specific')} specific: {len(to_x)} to {x.name}, {len(to_y)} to {y.name}."
+    text += f"{said('specific')} specific: {len(to_x)} to {x.name}, {len(to_y)} to {y.name}."
+    for category, words in (("backbone", "backbone"), ("specific", "specific latents")):
+        found = share[category]
+        if found.n and found.null is not None and found.share <= found.null:
+            text += f" As a share, the {words} are no more than the null."
+    backbone = [f.numbers for f in findings if f.category == "backbone"]
+    measured = sum(min(n.get("p_rate", 1.0), n.get("p_magnitude", 1.0)) <= SIGNIFICANT for n in backbone)
+    if measured:
+        text += f" {measured} of the backbone differ measurably, by less than the margins."
+    return text
 
 
 def _dice(x: CohortUsage, y: CohortUsage, paired: bool) -> list[dict]:

@@ -69,7 +69,7 @@ def _evidence(result: TapResult, latent: int, category: str, x: str, y: str) -> 
     if name.startswith("reliance"):
         region = name.removeprefix("reliance_").upper()
         a, b = (_mean(u.reliance[:, REGIONS.index(region), latent]) for u in (result.x, result.y))
-        text += f", and without it the log odds of {region} would fall by {a:.2f} and {b:.2f}"
+        text += f", and without it the log odds of {region} would change by {-a:+.2f} and {-b:+.2f}"
     elif name == "magnitude":
         a, b = (_mean(u.magnitude[:, latent]) for u in (result.x, result.y))
         text += f", with a mean code of {a:.3g} and {b:.3g}"
@@ -86,7 +86,7 @@ def _evidence(result: TapResult, latent: int, category: str, x: str, y: str) -> 
     if not result.seeds:
         return f"{text}; no other seed was read, so this is not told from seed noise."
     if result.verdict.by[latent] >= 0:
-        return f"{text}; but its partner in another seed does not show it (g {_signed(result, latent, seed_g)})."
+        return f"{text}; but its partner in another seed does not show as much (g {_signed(result, latent, seed_g)})."
     return f"{text}; alike within the margins, but its partner in another seed is not."
 
 
