@@ -222,21 +222,18 @@ from monai.networks.nets import SwinUNETR
 def make(**arguments):
     return SwinUNETR(**arguments)
 """
+SWIN_ARGUMENTS = {"in_channels": 4, "out_channels": 3, "feature_size": 12, "depths": [1, 1, 1, 1]}
 SWIN = {
     "input": {"modalities": ["t1n", "t1c", "t2w", "t2f"]},
-    "segmenter": {
-        "sampling": "patches",
-        "patch_size": [64, 64, 64],
-        "overlap": 0.25,
-        "arguments": {"in_channels": 4, "out_channels": 3, "feature_size": 12, "depths": [1, 1, 1, 1]},
-    },
     "outputs": {"kind": "sigmoid", "channels": ["TC", "WT", "ET"]},
     "held_out": ["case-2"],
 }
+SAMPLED = {2: {"sampling": "slices"}, 3: {"sampling": "patches", "patch_size": [64, 64, 64], "overlap": 0.25}}
 
 
 @pytest.mark.slow
-def test_a_swin_transformer_in_3d_becomes_a_pack_and_goes_all_the_way(run, about, tmp_path, monkeypatch):
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_swin_transformer_becomes_a_pack_and_goes_all_the_way(run, about, tmp_path, monkeypatch, dims):
     pytest.importorskip("einops")
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "swin_net.py").write_text(SWIN_MODULE)
@@ -245,11 +242,14 @@ def test_a_swin_transformer_in_3d_becomes_a_pack_and_goes_all_the_way(run, about
     from monai.networks.nets import SwinUNETR
 
     torch.manual_seed(0)
-    network = SwinUNETR(**SWIN["segmenter"]["arguments"]).eval()
-    settle(network, torch.nn.functional.avg_pool3d(3 * torch.randn(1, 4, 64, 64, 64), 3, 1, 1))
+    arguments = SWIN_ARGUMENTS | {"spatial_dims": dims}
+    network = SwinUNETR(**arguments).eval()
+    smooth = torch.nn.functional.avg_pool2d if dims == 2 else torch.nn.functional.avg_pool3d
+    settle(network, smooth(3 * torch.randn(1, 4, *[64] * dims), 3, 1, 1))
     save_file(network.state_dict(), tmp_path / "swin.safetensors")
+    size, spacing = ((60, 64, 10), (3.0, 3.0, 16.0)) if dims == 2 else ((60, 64, 48), (3.0, 3.0, 3.5))
     for seed in (1, 2):
-        write_case(phantom(seed, size=(60, 64, 48), spacing=(3.0, 3.0, 3.5)), tmp_path / "cases" / f"case-{seed}")
+        write_case(phantom(seed, size=size, spacing=spacing), tmp_path / "cases" / f"case-{seed}")
     tap, cases, case = "decoder2", tmp_path / "cases", tmp_path / "cases" / "case-2"
     trusted = ("--trust-module", "swin_net")
 
@@ -258,17 +258,18 @@ def test_a_swin_transformer_in_3d_becomes_a_pack_and_goes_all_the_way(run, about
         assert code == 0, said
         return said
 
-    made = ("--torch", "swin_net:make", "--weights", tmp_path / "swin.safetensors", "--about", about(**SWIN))
+    fields = SWIN | {"segmenter": SAMPLED[dims] | {"arguments": arguments}}
+    made = ("--torch", "swin_net:make", "--weights", tmp_path / "swin.safetensors", "--about", about(**fields))
     built = done("pack", "build", *made, "--taps", tap, "--out", tmp_path / "bare")
-    assert built["taps"][0]["channels"] == 12 and built["taps"][0]["grid"] == [32, 32, 32]
+    assert built["taps"][0]["channels"] == 12 and len(built["taps"][0]["grid"]) == dims
     trained = done(
         "train", "lens", "--pack", tmp_path / "bare", "--tap", tap, "--cases", cases, *LENS, "--out", tmp_path / "lens"
     )
     assert load_lens(tmp_path / "lens").metadata["cases"] == ["case-1"] and trained["held_out"]["n_tokens"] > 0
     pack = tmp_path / "pack"
-    added = done("pack", "add-lens", tmp_path / "bare", "--lens", tmp_path / "lens", "--cases", cases, "--out", pack)
-    assert set(added["quality"]["dice"]) == {"case-2"} and verify(pack) == []
-    assert len(load_pack(pack).catalogue()) == 24
+    added = done("pack", "add-lens", tmp_path / "bare", "--lens", tmp_path / "lens", "--out", pack)
+    assert added["lenses"] == [tap]
+    assert [f.severity for f in verify(pack)] == ["warning"]  # its code is the user's own
 
     judged = done("evaluate", "lens", "--pack", pack, "--cases", cases, "--quick", "--out", tmp_path / "report")
     assert judged["verdict"]["word"] in ("With care", "Do not trust") and (tmp_path / "report" / "lens.html").exists()
