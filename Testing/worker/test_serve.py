@@ -72,7 +72,7 @@ def test_an_unknown_certificate_is_not_trusted(served):
 def test_another_version_is_named_on_both_sides(served, monkeypatch):
     address, authority = served
     monkeypatch.setattr(connection, "PROTOCOL", PROTOCOL + 1)
-    with pytest.raises(WorkerError, match=r"this worker is MedSegLens .* the client speaks '2'"):
+    with pytest.raises(WorkerError, match=rf"this worker is MedSegLens .* the client speaks '{PROTOCOL + 1}'"):
         WorkerClient(address=address, key=KEY, tls_ca=authority).start().result(SECONDS)
 
 
