@@ -8,6 +8,7 @@ import numpy as np
 from MedSegLensLib.diffing.effects import adjusted
 from MedSegLensLib.diffing.matching import (
     FOUND_AGAIN,
+    LEVEL,
     PARTLY,
     SHARED,
     Margins,
@@ -63,6 +64,7 @@ class Layout:
 @dataclass(frozen=True)
 class Judged:
     """What is said of one side's n latents; arrays are (n,). density: share of the brain's tokens where it fires.
+    p_adjusted, p_low: of a match beyond, and below, what random directions reach, corrected for the number of latents.
     alive: whether it is matched at all. halves: share of random halves of the cases in which its category is that of
     the other half, nan where there are too few cases. See `matching` for the rest."""
 
@@ -71,7 +73,9 @@ class Judged:
     margins: Margins
     category: np.ndarray
     bound: np.ndarray
+    low: np.ndarray
     p_adjusted: np.ndarray
+    p_low: np.ndarray
     found: np.ndarray
     limit: np.ndarray
     cases: np.ndarray
@@ -113,7 +117,7 @@ def judge(
     found = {side: found_again(pooled.with_seeds(side), blocks[side]) for side in SIDES}
     limit = {side: pooled.grid_limit(side) for side in SIDES}
 
-    random_best, bound, p, density = {}, {}, {}, {}
+    random_best, null, p, p_low, density = {}, {}, {}, {}, {}
     for side, other in (("a", "b"), ("b", "a")):
         layout, total = layouts[side], pool.total
         density[side] = total[f"{side}_tokens"] / np.maximum(total[f"{side}_brain_tokens"], 1)
@@ -122,9 +126,10 @@ def judge(
         brain = total[f"{side}_brain_tokens"][np.cumsum([0, *layout.sizes[:-1]])]
         of_tap = np.repeat(np.arange(len(layout.taps)), layout.randoms)
         fires = total[f"{side}_random_tokens"] / np.maximum(brain[of_tap], 1) if layout.randoms else np.zeros(0)
-        null = random_null(matches[side].best, density[side], layout.tap_of, random_best[side], fires, of_tap)
-        bound[side] = null.bound
-        p[side] = adjusted(np.where(alive[side], null.p, np.nan))
+        best = matches[side].best
+        null[side] = random_null(best, density[side], layout.tap_of, random_best[side], fires, of_tap)
+        p[side] = adjusted(np.where(alive[side], null[side].p, np.nan))
+        p_low[side] = adjusted(np.where(alive[side], null[side].p_low, np.nan))
 
     rng = np.random.default_rng(seed)
     n = len(pool.groups)
@@ -135,8 +140,8 @@ def judge(
     margins = {side: _margins(matches[side], [one.pairs[side] for one in redrawn]) for side in SIDES}
 
     def decide(side: str, matched: Matches, again: np.ndarray) -> np.ndarray:
-        alike = p[side] <= 0.05
-        return categories(matched, margins[side], bound[side], alike, again, limit[side], cases[side])
+        alike, unlike = p[side] <= LEVEL, p_low[side] <= LEVEL
+        return categories(matched, margins[side], null[side].bound, alike, unlike, again, limit[side], cases[side])
 
     drawn = {side: np.array([decide(side, one.matches[side], one.found[side]) for one in redrawn]) for side in SIDES}
     same = {side: np.zeros(layouts[side].n) for side in SIDES}
@@ -155,8 +160,10 @@ def judge(
             matches[side],
             margins[side],
             decide(side, matches[side], found[side]),
-            bound[side],
+            null[side].bound,
+            null[side].low,
             p[side],
+            p_low[side],
             found[side],
             limit[side],
             cases[side],

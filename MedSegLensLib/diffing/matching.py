@@ -80,11 +80,13 @@ def found_again(r: np.ndarray, starts: list[tuple[int, int, int, int]]) -> np.nd
 
 @dataclass(frozen=True)
 class RandomNull:
-    """What random directions that fire as often as a latent reach: bound (n,), their 95 % quantile of the best match;
-    p (n,), how often they reach what the latent does."""
+    """What random directions that fire as often as a latent reach with their best match. bound, low (n,): its 95 % and
+    5 % quantile; p, p_low (n,): how often they reach what the latent does, and how often they stay below it."""
 
     bound: np.ndarray
     p: np.ndarray
+    low: np.ndarray
+    p_low: np.ndarray
 
 
 def random_null(
@@ -99,9 +101,10 @@ def random_null(
 
     The best of many matches follows an extreme-value law, so that p is from a Gumbel law fitted by moments to Fisher's
     z of their best matches: with some hundred directions a count alone says nothing below 0.01. Without random
-    directions the bound is nan and p 1: nothing can be called alike.
+    directions the bounds are nan and p 1: nothing can be called alike, or specific.
     """
-    bound, p = np.full(len(best), np.nan), np.ones(len(best))
+    bound, low = np.full((2, len(best)), np.nan)
+    p, p_low = np.ones((2, len(best)))
     for tap in np.unique(taps):
         theirs = np.flatnonzero((random_taps == tap) & (random_density > 0))
         mine = np.flatnonzero(taps == tap)
@@ -110,12 +113,13 @@ def random_null(
         away = np.abs(np.log(np.maximum(density[mine], 1e-9))[:, None] - np.log(random_density[theirs])[None])
         near = theirs[np.argsort(away, axis=1, kind="stable")[:, :NEAR]]
         reached = random_best[near]
-        bound[mine] = np.quantile(reached, 1 - LEVEL, axis=1)
+        low[mine], bound[mine] = np.quantile(reached, [LEVEL, 1 - LEVEL], axis=1)
         z, z_own = np.arctanh(np.clip(reached, 0, 0.9999)), np.arctanh(np.clip(best[mine], 0, 0.9999))
         scale = np.maximum(z.std(1), 1e-3) * np.sqrt(6) / np.pi
         place = z.mean(1) - 0.5772 * scale
-        p[mine] = -np.expm1(-np.exp(np.clip(-(z_own - place) / scale, -50, 50)))
-    return RandomNull(bound, p)
+        passed = np.exp(np.clip(-(z_own - place) / scale, -50, 50))
+        p[mine], p_low[mine] = -np.expm1(-passed), np.exp(-passed)
+    return RandomNull(bound, p, low, p_low)
 
 
 @dataclass(frozen=True)
@@ -137,20 +141,22 @@ def categories(
     margins: Margins,
     bound: np.ndarray,
     alike: np.ndarray,
+    unlike: np.ndarray,
     found: np.ndarray,
     limit: np.ndarray,
     cases: np.ndarray,
 ) -> np.ndarray:
     """The category of each latent, object array of text (n,).
 
-    bound: what random directions reach, nan without them. alike: bool, whether the best match is beyond them by a p
-    corrected for the number of latents. found: see `found_again`. limit: the most that the other side's grids allow
-    (`Pooled.grid_limit`). cases: in how many each fires. In this order:
+    bound: what random directions reach, nan without them. alike, unlike: bool, whether the best match is beyond, or
+    below, what they reach by a p corrected for the number of latents. found: see `found_again`. limit: the most that
+    the other side's grids allow (`Pooled.grid_limit`). cases: in how many each fires. In this order:
 
     never fires, too few cases (below `MIN_CASES`); shared: the one-to-one partner at `SHARED` or more, and the interval
     above what random directions reach; partly shared: the best match at `PARTLY` or more, and beyond them likewise;
     not distinguishable from seed noise: not every other seed finds it again; specific: the whole interval of the best
-    match below `PARTLY`, where the other side's grids would have shown `SHARED`; undecided: the rest.
+    match below `PARTLY`, where the other side's grids would have shown `SHARED`, and less than random directions find;
+    undecided: the rest. That a latent has no match says nothing where random directions of its tap have none either.
     """
     alike = alike & np.isfinite(bound)
     again = found >= FOUND_AGAIN  # nan, without other seeds, is not
@@ -160,6 +166,6 @@ def categories(
         (alike & (matches.one >= SHARED) & (matches.one - margins.one > bound), "shared"),
         (alike & (matches.best >= PARTLY) & (matches.best - margins.best > bound), "partly shared"),
         (~again, "not distinguishable from seed noise"),
-        ((matches.best + margins.above < PARTLY) & (limit >= SHARED), "specific"),
+        (unlike & (matches.best + margins.above < PARTLY) & (limit >= SHARED), "specific"),
     ]
     return np.select([rule for rule, _ in rules], [np.array(name, object) for _, name in rules], "undecided")

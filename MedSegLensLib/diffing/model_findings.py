@@ -43,13 +43,16 @@ def findings_of(side: str, judgement: Judgement, pool: Pool, names: dict[str, st
         measure = float((m.one if one_to_one else m.best)[j])
         low = measure - float((margins.one if one_to_one else margins.best)[j])
         interval = (low, min(1.0, measure + float(margins.above[j])))
-        null = judged.found[j] if category == "specific" else judged.bound[j]
+        specific = category == "specific"
+        null = (judged.low if specific else judged.bound)[j]
+        p = (judged.p_low if specific else judged.p_adjusted)[j]
         numbers = {
             "best_correlation": m.best[j],
             "one_to_one_correlation": m.one[j],
             "mutual": float(m.mutual[j]),
             "lesion_correlation": lesion[j, partner] if pool.labelled else None,
             "random_bound": judged.bound[j],
+            "random_low": judged.low[j],
             "found_again": judged.found[j],
             "grid_limit": judged.limit[j],
             "fires_share": judged.density[j],
@@ -63,13 +66,13 @@ def findings_of(side: str, judgement: Judgement, pool: Pool, names: dict[str, st
                 taps[tap],
                 int(latent),
                 category,
-                names[side] if category == "specific" else None,
+                names[side] if specific else None,
                 other.layout.taps[other.layout.tap_of[partner]],
                 int(other.layout.latent_of[partner]),
                 measure,
                 interval,
                 float(null) if np.isfinite(null) else None,
-                float(judged.p_adjusted[j]) if np.isfinite(judged.p_adjusted[j]) else None,
+                float(p) if np.isfinite(p) else None,
                 _evidence(category, judged, j, measure, interval, other, partner, names[OTHER[side]], len(pool.cases)),
                 finite(numbers),
             )
@@ -106,7 +109,8 @@ def _evidence(category, judged: Judged, j, measure, interval, other: Judged, par
     if category == "partly shared":
         return f"Its best match, {who}, correlates {span} over the brain of {n_cases} cases; {chance}."
     if category == "specific":
-        return f"Its best match, {who}, correlates {span}, but {seeds}; {chance}."
+        less = f"of random directions that fire as often, 95 % find one of {judged.low[j]:.2f} or more"
+        return f"Its best match, {who}, correlates {span}, but {seeds}; {less}."
     if category == "not distinguishable from seed noise":
         return f"Its best match, {who}, correlates {span} ({chance}), and {seeds}."
     if category == "too few cases":
@@ -158,7 +162,8 @@ def summary_of(judgement: Judgement, pool: Pool, names: dict[str, str]) -> dict:
 
     references: by side, the share that is shared one to one by the correlation alone (`plain`), the same with another
     seed of the same pack (`own_seeds`: what two trainings of one lens reach), and with the other pack were another seed
-    in the lens's place (`other_seed_instead`). halves: mean share of latents whose category is the same in two random
+    in the lens's place (`other_seed_instead`); the share without a match of `PARTLY`, of latents (`unmatched`) and of
+    random directions (`unmatched_random`). halves: mean share of latents whose category is the same in two random
     halves of the cases. influence: see `_influence_overlap`.
     """
     references, halves = {}, {}
@@ -172,6 +177,10 @@ def summary_of(judgement: Judgement, pool: Pool, names: dict[str, str]) -> dict:
             "own_seeds": shared_between_seeds(judged, seeds),
             "other_seed_instead": instead,
             "mutual": float(np.mean(judged.matches.mutual[fires])) if fires.any() else None,
+            "unmatched": float(np.mean(judged.matches.best[fires] < PARTLY)) if fires.any() else None,
+            "unmatched_random": (
+                float(np.mean(judgement.random_best[side] < PARTLY)) if len(judgement.random_best[side]) else None
+            ),
             "median_best": float(np.median(judged.matches.best[fires])) if fires.any() else None,
             "median_random": float(np.median(judgement.random_best[side]))
             if len(judgement.random_best[side])
@@ -257,6 +266,13 @@ def _says(found: list[Share], references: dict, halves: dict, names: dict[str, s
             says.append(
                 f"Of random directions of {names[side]} that fire as often as its latents, {100 * null:.0f} % find a "
                 "latent of the other segmenter as alike as what is called shared."
+            )
+        if reference["unmatched_random"] is not None:
+            says.append(
+                f"{100 * reference['unmatched']:.0f} % of {names[side]}'s latents have no match of {PARTLY} in the "
+                f"other segmenter, and so have {100 * reference['unmatched_random']:.0f} % of random directions: to have "
+                "no match "
+                "says little, and a latent is called specific only where random directions find more."
             )
         if halves[side] is not None:
             says.append(

@@ -75,10 +75,16 @@ def planted_pool(cases=CASES, seed=0):
                 one[list(NOISE)] = sparse_signals(rng, len(NOISE))
             # by tap, then seed
             seeds.append(np.concatenate([again[0][:12], again[1][:12], again[0][12:], again[1][12:]]))
-        random = [sparse_signals(rng, RANDOMS) for _ in "ab"]
+        random = [mixtures(own, rng) for own in (a, b)]
         lesion = np.arange(VOXELS) < 300
         pool.add(f"case {case}", as_sums(a, b[order], *(seeds[0], reorder_seeds(seeds[1], order)), *random, lesion))
     return pool, order
+
+
+def mixtures(own, rng):
+    """Random directions of a network hold some of many things: here of four shared latents each."""
+    mixed = np.stack([own[rng.permutation(8)[:4]].sum(0) for _ in range(RANDOMS)])
+    return mixed * (mixed > np.quantile(mixed, 0.7, axis=1, keepdims=True))
 
 
 def reorder_seeds(seeds, order):
@@ -123,7 +129,8 @@ def test_every_finding_has_its_null_and_its_sentence(judged):
     for f in found:
         assert f.evidence.endswith(".")
         if f.category == "specific":
-            assert f.specific_to == NAMES[f.side] and f.null >= 0.7 > f.measure and "finds it again" in f.evidence
+            assert f.specific_to == NAMES[f.side] and f.null > f.measure and f.numbers["found_again"] >= 0.7
+            assert "finds it again" in f.evidence and f.p_adjusted < 0.05
         if f.category == "shared":
             assert f.null < f.interval[0] <= f.measure and f.p_adjusted < 0.05 and f.numbers["lesion_correlation"] > 0.9
             assert f.numbers["influence_overlap"] > 0.99
@@ -182,15 +189,19 @@ def drop_seeds(sums, name):
 def test_without_random_directions_nothing_is_alike():
     matches = match(np.eye(3), np.ones(3, bool), np.ones(3, bool))[0]
     none = np.full(3, np.nan)
-    kinds = categories(matches, Margins.none(3), none, np.ones(3, bool), np.ones(3), np.ones(3), np.full(3, 5))
+    likely, never = np.ones(3, bool), np.zeros(3, bool)
+    kinds = categories(matches, Margins.none(3), none, likely, never, np.ones(3), np.ones(3), np.full(3, 5))
     assert set(kinds) == {"undecided"}
 
 
 def test_a_latent_that_the_other_grid_cannot_show_is_not_called_specific():
     matches = match(np.eye(2) * 0.2, np.ones(2, bool), np.ones(2, bool))[0]
-    common = (Margins.none(2), np.full(2, 0.3), np.zeros(2, bool), np.ones(2))
-    kinds = categories(matches, *common, np.array([0.9, 0.5]), np.full(2, 5))
+    common = (Margins.none(2), np.full(2, 0.3), np.zeros(2, bool))
+    limit, cases = np.array([0.9, 0.5]), np.full(2, 5)
+    kinds = categories(matches, *common, np.ones(2, bool), np.ones(2), limit, cases)
     assert kinds.tolist() == ["specific", "undecided"]
+    kinds = categories(matches, *common, np.zeros(2, bool), np.ones(2), limit, cases)
+    assert kinds.tolist() == ["undecided", "undecided"], "random directions have no match either"
 
 
 def test_what_random_directions_reach_is_not_called_shared():
@@ -200,7 +211,9 @@ def test_what_random_directions_reach_is_not_called_shared():
     null = random_null(best, density, taps, rng.uniform(0.6, 0.9, 80), np.full(80, 0.1), random_taps)
     assert (null.bound > 0.85).all() and (null.p > 0.2).all()
     far = random_null(best, density, taps, rng.uniform(0.05, 0.15, 80), np.full(80, 0.1), random_taps)
-    assert (far.bound < 0.2).all() and (far.p < 1e-4).all()
+    assert (far.bound < 0.2).all() and (far.p < 1e-4).all() and (far.p_low > 0.99).all()
+    less = random_null(np.full(5, 0.1), density, taps, rng.uniform(0.6, 0.9, 80), np.full(80, 0.1), random_taps)
+    assert (less.low > 0.6).all() and (less.p_low < 1e-4).all()
 
 
 def test_a_latent_is_held_against_directions_that_fire_as_often():
