@@ -29,8 +29,8 @@ from MedSegLensLib.diffing.applying import mean_gain
 from MedSegLensLib.diffing.excerpts import ExcerptReader
 
 COUNTS = (1, 3, 5)
-PHANTOM_SHIFTS = (Acquisition("low-field", 2.0), Acquisition("bias-field", 2.0))
-"""One that is alike in all cases of a cohort, and one that is different in each."""
+PHANTOM_SHIFTS = (Acquisition("low-field", 2.0), Acquisition("missing-t1c"), Acquisition("bias-field", 2.0))
+"""Two that are alike in all cases of a cohort, and one that is different in each."""
 REAL_SHIFTS = (Acquisition("low-field", 2.0),)
 UNSEEN_PHANTOMS = 8
 GRID = {"size": (80, 100, 24), "spacing": (2.0, 2.0, 6.0)}
@@ -57,14 +57,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--packs", nargs="+", choices=list(PACKS), default=list(PACKS))
     parser.add_argument("--cases", nargs="+", choices=("phantoms", "real"), default=["phantoms", "real"])
     parser.add_argument("--draws", type=int, default=1, help="sets of labelled phantoms; gains are means over them")
-    parser.add_argument("--quick", action="store_true", help="one shift of each")
+    parser.add_argument("--shifts", nargs="+", metavar="KIND", help="only these acquisitions, such as low-field")
     return parser.parse_args()
 
 
 def cohorts(chosen: argparse.Namespace, trained: list[str]) -> list[dict]:
     """Each with the sets of cases to fit on, in order (the first n are taken), and the cases to judge on."""
-    found, quick = [], 1 if chosen.quick else None
-    for shift in PHANTOM_SHIFTS[:quick] if "phantoms" in chosen.cases else ():
+    found = []
+    wanted = [[s for s in of if not chosen.shifts or s.kind in chosen.shifts] for of in (PHANTOM_SHIFTS, REAL_SHIFTS)]
+    for shift in wanted[0] if "phantoms" in chosen.cases else ():
         seeds = iter(range(300, 400))
         draws = [[next(seeds) for _ in range(max(COUNTS))] for _ in range(chosen.draws)]
         unseen = [next(seeds) for _ in range(UNSEEN_PHANTOMS)]
@@ -78,7 +79,7 @@ def cohorts(chosen: argparse.Namespace, trained: list[str]) -> list[dict]:
                 "unseen": [f"phantom-{seed}" for seed in unseen],
             }
         )
-    for shift in REAL_SHIFTS[:quick] if "real" in chosen.cases and REAL.is_dir() else ():
+    for shift in wanted[1] if "real" in chosen.cases and REAL.is_dir() else ():
         rest = [name for name in trained if name not in VALIDATION]
         found.append(
             {
