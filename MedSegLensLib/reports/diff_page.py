@@ -186,7 +186,7 @@ def _words(share: Share) -> str:
     words = f"{100 * share.share:.0f} %"
     if share.interval is not None:
         words += f" ({100 * share.interval[0]:.0f} to {100 * share.interval[1]:.0f})"
-    return words + ("; no null" if share.null is None else f"; null {100 * share.null:.0f} %")
+    return words + ("; no null" if share.null is None else f"; null {percent(share.null)}")
 
 
 def _hundred(value):

@@ -25,8 +25,10 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share as '12 %'."""
-    return NOT_KNOWN if value is None else f"{100 * value:.{digits}f} %"
+    """A share as '12 %', one below a percent as '0.4 %'."""
+    if value is None:
+        return NOT_KNOWN
+    return f"{100 * value:.{max(digits, 1) if 0 < value < 0.01 else digits}f} %"
 
 
 def interval_words(interval: tuple[float, float] | None, percent: bool = False, digits: int = 2) -> str:
@@ -51,11 +53,13 @@ def headline(comparison: Comparison) -> str:
         return f"Nothing can be said of {comparison.a.name} and {comparison.b.name}: no latent fires"
     if comparison.kind == "models":
         parts = [
-            f"{percent(share.share)} of {comparison.side_name(share.side)}'s latents{_beside(share)}"
+            (f"{percent(share.share)} of" if share.n else "none of")
+            + f" {comparison.side_name(share.side)}'s latents{_beside(share) if share.n else ''}"
             for share in shares
             if share.category == "shared"
         ]
-        return f"{' and '.join(parts)} are shared with the other segmenter"
+        said = f"{' and '.join(parts)} are shared with the other segmenter"
+        return said[:1].upper() + said[1:]
     parts = []
     for category, words in (("backbone", "behave alike in both"), ("specific", "are specific to one")):
         of = [share for share in shares if share.category == category]
@@ -87,13 +91,16 @@ def cohort_words(cohort: CohortSide) -> str:
     return f"{cohort.name}, {cases}" + (f" ({', '.join(kinds)})" if kinds else "")
 
 
+ALWAYS = ("shared", "backbone", "specific")
+
+
 def claims(comparison: Comparison) -> list[tuple[str, str]]:
-    """Of each category that was found, and of "specific" in any case: its name, and a sentence with count, interval and
-    null of each side."""
+    """Of each category that was found, and of those of `ALWAYS` in any case: its name, and a sentence with count,
+    interval and null of each side."""
     found = []
     for category, said in (MODEL_CLAIMS if comparison.kind == "models" else COHORT_CLAIMS).items():
         shares = [s for s in main_shares(comparison) if s.total and s.category == category]
-        if any(share.n for share in shares) or (shares and category == "specific"):
+        if any(share.n for share in shares) or (shares and category in ALWAYS):
             of = " and ".join(_claimed(comparison, share) for share in shares)
             nulls = "; ".join(dict.fromkeys(s.null_is for s in shares if s.null_is and not _inline(s)))
             words = said.format(a=comparison.a.name, b=comparison.b.name)

@@ -108,6 +108,14 @@ def test_where_nothing_is_specific_that_is_said_without_a_number_to_mistake():
     assert "none are specific to one" in read.text and "Specific. None of 60 latents" in read.text
 
 
+def test_where_nothing_is_shared_that_is_the_headline():
+    comparison = models_comparison()
+    shares = [row | ({"n": 0} if row["category"] == "shared" else {}) for row in comparison.summary["shares"]]
+    read = Read(render_diff_page(replace(comparison, summary={**comparison.summary, "shares": shares})))
+    said = "None of glioma-unet's latents and none of glioma-segformer's latents are shared with the other segmenter"
+    assert said in read.text and "Shared. None of 114 latents of glioma-unet, 0 % (95 % interval" in read.text
+
+
 def test_a_share_that_its_null_reaches_is_said_not_to_be_beyond_it():
     comparison = cohorts_comparison(TAPS["a"][:1])
     shares = [row | {"null": 1.0, "null_is": "of random latents"} for row in comparison.summary["shares"]]
