@@ -247,6 +247,13 @@ def _says(found: list[Share], references: dict, halves: dict, names: dict[str, s
 
     first = " and ".join(f"{words(share(s, 'shared'))} of {names[s]}'s" for s in SIDES)
     says = [f"Shared: {first} latents that fire have a one-to-one partner in the other segmenter."]
+    kinds = ("shared", "partly shared", "specific")
+    if not any(share(s, kind).n for s in SIDES for kind in kinds):
+        says.insert(
+            0,
+            f"No latent of {names['a']} or {names['b']} is shared, partly shared or specific beyond what random "
+            "directions of the same layers show.",
+        )
     for side in SIDES:
         noise, specific = share(side, "not distinguishable from seed noise"), share(side, "specific")
         null = "" if specific.null is None else f" (the same rule between its own seeds: {100 * specific.null:.1f} %)"
@@ -270,9 +277,8 @@ def _says(found: list[Share], references: dict, halves: dict, names: dict[str, s
         if reference["unmatched_random"] is not None:
             says.append(
                 f"{100 * reference['unmatched']:.0f} % of {names[side]}'s latents have no match of {PARTLY} in the "
-                f"other segmenter, and so have {100 * reference['unmatched_random']:.0f} % of random directions: to have "
-                "no match "
-                "says little, and a latent is called specific only where random directions find more."
+                f"other segmenter, and so have {100 * reference['unmatched_random']:.0f} % of random directions: to "
+                "have no match says little, and a latent is called specific only where random directions find more."
             )
         if halves[side] is not None:
             says.append(
