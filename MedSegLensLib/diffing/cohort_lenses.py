@@ -66,6 +66,8 @@ def cohort_lenses(
 
     Raises CaseError for a cohort without tokens.
     """
+    if not x.by_case or not y.by_case:
+        raise CaseError("cohort", "none of its cases gave tokens.", "Check its cases with `medseglens cohort`.")
     say = progress or (lambda stage, share: None)
     halves = {name: _halves(sample) for name, sample in (("x", x), ("y", y))}
     jobs: list[tuple[str, TokenSample, int]] = [(n, s, seed) for n, s in (("x", x), ("y", y)) for seed in SEEDS]
@@ -141,8 +143,6 @@ def _halves(sample: TokenSample) -> tuple[TokenSample, ...]:
 
 
 def _natural(sample: TokenSample, most: int) -> torch.Tensor:
-    if not sample.natural:
-        raise CaseError("cohort", "none of its cases gave tokens.", "Check its cases with `medseglens cohort`.")
     each = max(1, most // len(sample.natural))
     return torch.cat([tokens[:each] for tokens in sample.natural.values()]).float()
 
