@@ -122,6 +122,10 @@ def diff_cohorts(
     if suppression:
         summary["suppression"] = _suppressed(pack, results, x, y, usage_x, usage_y, run)
         summary["says"] += [row["says"] for row in summary["suppression"] if row["region"] == "WT"]
+        if not summary["suppression"]:
+            specific = any(f.category == "specific" for f in findings)
+            why = "no case has labels" if specific else "no latent is specific to either cohort"
+            notes.append(f"Nothing was suppressed: {why}.")
     if train_lenses:
         summary["cohort_lenses"] = _own_lenses(pack, taps, x, y, run)
         summary["says"] += [row["says"] for row in summary["cohort_lenses"]]
