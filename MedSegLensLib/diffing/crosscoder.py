@@ -200,18 +200,26 @@ def second_opinion(
     cluster: "Cluster | None" = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> dict:
-    """Train crosscoders on a cohort and hold the categories of two packs' latents at `work`'s taps against them; JSON
-    values: `kinds` (how many crosscoder latents of each kind, by seed), `found_again` (of the first seed's latents of
-    one network alone, the share with a partner of decoder cosine 0.7 in the second), `explained` (variance, by side),
-    `table` (by side, category and opinion, how many latents) and `agreement` (see `agreement`)."""
+    """Train crosscoders on a cohort and hold the categories of two packs' latents at `work`'s taps against them: see
+    `opinion_on`."""
     mapped = map_cases(work, cohort.cases, journal, cluster, progress)
     pairs = Pairs.of([arrays for _, arrays in mapped])
+    return opinion_on(pairs, {"a": work.tap_a, "b": work.tap_b}, findings, steps, progress)
+
+
+def opinion_on(
+    pairs: Pairs, taps: dict[str, str], findings: Sequence[LatentFinding], steps: int = STEPS, progress=None
+) -> dict:
+    """What crosscoders on `pairs` say of the findings at two taps, as JSON values: `kinds` (how many crosscoder latents
+    of each kind, by seed), `found_again` (of the first seed's latents of one network alone, the share with a partner of
+    decoder cosine 0.7 in the second), `explained` (variance, by side), `table` (by side, category and opinion, how many
+    latents) and `agreement` (see `agreement`)."""
     width = pairs.codes["a"].shape[1] + pairs.codes["b"].shape[1]
     lenses = train_crosscoders(pairs, width, steps=steps, progress=progress)
     crosses = [read_crosscoder(lens, pairs) for lens in lenses if lens is not None]
     first = crosses[0]
     result = {
-        "taps": {"a": work.tap_a, "b": work.tap_b},
+        "taps": taps,
         "width": width,
         "voxels": len(pairs.x),
         "kinds": [{kind: int((c.kind == kind).sum()) for kind in KINDS} for c in crosses],
@@ -220,7 +228,7 @@ def second_opinion(
         "table": {},
         "agreement": {},
     }
-    for side, tap in (("a", work.tap_a), ("b", work.tap_b)):
+    for side, tap in taps.items():
         said, _ = opinions(first, pairs, side)
         here = {f.latent: f.category for f in findings if (f.side, f.tap) == (side, tap)}
         known = [(here[j], str(said[j])) for j in range(len(said)) if j in here]

@@ -1,13 +1,17 @@
 """The crosscoder's second opinion: latents of one network alone, and those that only seem to be."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from MedSegLensLib.diffing.comparison import LatentFinding
 from MedSegLensLib.diffing.crosscoder import (
     Crosscoder,
     Pairs,
     agreement,
+    opinion_on,
     opinions,
     read_crosscoder,
     said,
@@ -61,25 +65,38 @@ def test_a_lens_latent_is_judged_by_the_crosscoder_latent_that_fires_with_it(by_
     assert opinions(cross, pairs_of(pairs.x, 4, noise, noise), "b")[0].tolist() == ["none"]
 
 
-def test_a_trained_crosscoder_finds_what_is_shared_and_what_is_not():
+@pytest.fixture(scope="module")
+def sources():
+    """24 sources in two networks of 32 channels each: 16 of both, 4 of the first alone, 4 of the second alone."""
     rng = np.random.default_rng(0)
-    n, sources = 12_000, 24
-    s = np.where(rng.random((n, sources)) < 0.08, rng.gamma(3.0, size=(n, sources)), 0).astype(np.float32)
-    maps = [np.linalg.qr(rng.normal(size=(32, sources)))[0].T.astype(np.float32) for _ in "ab"]
-    only_a, only_b = range(16, 20), range(20, 24)
-    maps[0][list(only_b)], maps[1][list(only_a)] = 0, 0
-    raw = [{"natural": np.ones(n, bool), "lesion": np.arange(n) % 4 == 0}]
+    n, count = 12_000, 24
+    s = np.where(rng.random((n, count)) < 0.08, rng.gamma(3.0, size=(n, count)), 0).astype(np.float32)
+    maps = [np.linalg.qr(rng.normal(size=(32, count)))[0].T.astype(np.float32) for _ in "ab"]
+    maps[0][20:], maps[1][16:20] = 0, 0
+    result = {"natural": np.ones(n, bool), "lesion": np.arange(n) % 4 == 0}
     for side, m in zip("ab", maps, strict=True):
-        raw[0] |= {side: (s @ m + 3.0).astype(np.float16), f"{side}_codes": s.astype(np.float16)}
-    pairs = Pairs.of(raw)
-    assert pairs.d_a == 32
-    for half in (pairs.x[:, :32], pairs.x[:, 32:]):
+        result |= {side: (s @ m + 3.0).astype(np.float16), f"{side}_codes": s.astype(np.float16)}
+    return Pairs.of([result])
+
+
+def test_a_trained_crosscoder_finds_what_is_shared_and_what_is_not(sources):
+    assert sources.d_a == 32
+    for half in (sources.x[:, :32], sources.x[:, 32:]):
         assert half.square().sum(1).mean().item() == pytest.approx(1, abs=0.01)
-    (lens,) = train_crosscoders(pairs, width=32, k=2, steps=700, seeds=(0,))
-    cross = read_crosscoder(lens, pairs)
-    kinds, _ = opinions(cross, pairs, "a")
+    (lens,) = train_crosscoders(sources, width=32, k=2, steps=700, seeds=(0,))
+    kinds, _ = opinions(read_crosscoder(lens, sources), sources, "a")
     assert np.mean(kinds[:16] == "both") >= 0.9
-    assert np.mean(kinds[list(only_a)] == "only a") >= 0.75 and np.mean(kinds[list(only_b)] == "only b") >= 0.75
+    assert np.mean(kinds[16:20] == "only a") >= 0.75 and np.mean(kinds[20:] == "only b") >= 0.75
+
+
+def test_the_whole_opinion_is_json_and_stands_beside_chance(sources):
+    kinds = ["shared"] * 16 + ["undecided"] * 4 + ["never fires"] * 4
+    findings = [LatentFinding(side, "tap", j, kind) for side in "ab" for j, kind in enumerate(kinds)]
+    found = opinion_on(sources, {"a": "tap", "b": "tap"}, findings, steps=40)
+    assert json.loads(json.dumps(found)) == found
+    assert found["width"] == 48 and len(found["kinds"]) == 2 and sum(found["kinds"][0].values()) == 48
+    assert sum(found["table"]["a"]["shared"].values()) == 16 and 0 < found["explained"]["a"] <= 1
+    assert said(found, {"a": "one", "b": "two"}).endswith(".")
 
 
 def test_agreement_stands_beside_chance():
