@@ -59,6 +59,7 @@ class Compared:
         found = partner.partnerOf(*current) if current is not None else None
         self.ui.partnerButton.checked = partner.isOn
         self.ui.partnerButton.enabled = partner.isOn or found is not None
+        self.ui.partnerButton.text = _("Show nearest") if found and not found.shared else _("Show partner")
         self.ui.partnerLabel.text = self._text(current) if current is not None else ""
 
     def _text(self, current: tuple[str, int]) -> str:

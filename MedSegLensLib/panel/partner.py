@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 UNCLEAR = "unclear"
 """How the catalogue says that a latent has no name (`packs.catalogue`, which takes a library to import)."""
+SHARED = ("shared", "partly shared")
+"""Categories in which the latent of the other pack is a partner."""
 
 
 @dataclass(frozen=True)
 class PartnerLatent:
-    """A latent of another pack. lens: the hash of the lens that it was compared by."""
+    """A latent of another pack. lens: the hash of the lens that it was compared by. shared: whether the comparison
+    found the two alike; else it is only the nearest there is."""
 
     pack: str
     tap: str
     latent: int
     lens: str
+    shared: bool
 
     @property
     def key(self) -> str:
@@ -51,14 +55,18 @@ class Partner:
         review.opened.connect(self._onOpened)
 
     def partnerOf(self, tap: str, latent: int) -> PartnerLatent | None:
-        """The partner that a comparison found, or None; of several that of a pack that is open already."""
+        """The partner that a comparison found, else the nearest latent there is, or None. Of several a true partner
+        comes first, then one of a pack that is open already."""
         partners = []
         for comparison, finding in self._review.findings.of(tap, latent):
-            if comparison.partner is None or finding.partner_tap is None or "shared" not in finding.category:
+            if comparison.partner is None or finding.partner_tap is None:
                 continue
+            shared = finding.category in SHARED
             lens = comparison.partner.lens_hashes.get(finding.partner_tap, "")
-            partners.append(PartnerLatent(comparison.partner.name, finding.partner_tap, finding.partner_latent, lens))
-        return min(partners, key=lambda one: one.pack not in self._sessions, default=None)
+            partners.append(
+                PartnerLatent(comparison.partner.name, finding.partner_tap, finding.partner_latent, lens, shared)
+            )
+        return min(partners, key=lambda one: (not one.shared, one.pack not in self._sessions), default=None)
 
     def follow(self, tap: str, latent: int) -> None:
         """A latent was selected: where it is on, its partner is shown."""
@@ -151,7 +159,8 @@ class Partner:
             cause = _("its lens at {tap} was trained anew since the packs were compared.").format(tap=wanted.tap)
             self._failed(PackError(wanted.pack, cause, _("Compare the packs again with `medseglens diff models`.")))
             return
-        name = _("partner: latent {number} of {pack} ({tap})")
+        name = _("partner: latent {number} of {pack} ({tap})") if wanted.shared else _(
+            "nearest: latent {number} of {pack} ({tap})")  # fmt: skip
         name = name.format(number=wanted.latent, pack=wanted.pack, tap=wanted.tap)
         review.overlays.showPartner(session, wanted.pack, wanted.tap, wanted.latent, name, self._failed)
         review.watch.add(
@@ -163,7 +172,8 @@ class Partner:
             return
         catalogue = detail["catalogue"] or {}
         named = catalogue.get("name") not in (None, "", UNCLEAR)
-        text = _("{pack}, latent {number} ({tap}){name}: fires in {ml:.1f} mL of this case.")
+        text = "" if wanted.shared else _("No partner, only the nearest: ")
+        text += _("{pack}, latent {number} ({tap}){name}: fires in {ml:.1f} mL of this case.")
         self._tell(
             text.format(
                 pack=wanted.pack,

@@ -25,6 +25,7 @@ BADGE = COLUMNS.index("badge")
 SHARED, PARTLY, NOISE, ALONE, BACKBONE, ABSENT, RETRAINED, UNDECIDED = range(8)
 """Latents of the pack, by what is said of them."""
 PARTNERS = {SHARED: 5, PARTLY: 9}
+NEAREST = 12
 
 MAKE = """
 import json, torch
@@ -86,7 +87,7 @@ def compared(widget, two_packs):
         PartnerPack("tiny-segformer", "1.0.0", other),
         say(SHARED, "shared", **matched[SHARED]),
         say(PARTLY, "partly shared", **matched[PARTLY]),
-        say(NOISE, "not distinguishable from seed noise"),
+        say(NOISE, "not distinguishable from seed noise", partner_tap=partner_tap, partner_latent=NEAREST),
         say(ALONE, "specific", specific_to="tiny-unet"),
         say(BACKBONE, "shared", **matched[SHARED]),
         say(UNDECIDED, "undecided"),
@@ -229,6 +230,17 @@ def test_the_partner_goes_along_with_the_selection_and_the_case_is_opened_once(
     assert not overlays.shown(1) and overlays.shown(0) and line() == "● shared with tiny-segformer"
     choose(ALONE)
     assert not panel.latents.ui.partnerButton.enabled
+
+
+def test_without_a_partner_the_nearest_latent_is_shown_and_called_so(host, opened, panel, idle, choose, line):
+    choose(NOISE)
+    assert panel.latents.ui.partnerButton.text == "Show nearest"
+    host.click(panel.latents.ui.partnerButton)
+    idle()
+    assert "No partner, only the nearest: tiny-segformer, latent 12" in line()
+    assert opened.overlays.scene.node(1).GetName().startswith("nearest: latent 12 of tiny-segformer (")
+    choose(SHARED)
+    assert panel.latents.ui.partnerButton.text == "Show partner" and "only the nearest" not in line()
 
 
 def test_a_second_overlay_of_the_readers_stays_where_it_is(host, opened, panel, idle, choose):
