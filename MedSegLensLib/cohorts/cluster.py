@@ -283,8 +283,10 @@ def _processes(workers: int):
 
     # Results are small and a case is held by torch, not by Dask: to spill would free nothing, and to pause a worker
     # that stays above a mark would stop it for good. A worker that outgrows its share is ended, and its case retried.
-    memory = {f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")}
-    with local_keys() as security, dask.config.set(memory):
+    settings = {f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")}
+    # Its pages ask no key of who reads them: there are none, at any port that is free.
+    settings |= {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker", "nanny")}
+    with local_keys() as security, dask.config.set(settings):
         try:
             cluster = LocalCluster(
                 n_workers=workers,
@@ -294,7 +296,7 @@ def _processes(workers: int):
                 silence_logs=logging.CRITICAL,
                 security=security,
                 preload=["MedSegLensLib.cohorts.local_worker"],
-                scheduler_kwargs={"allowed_failures": KILLS - 1},
+                scheduler_kwargs={"allowed_failures": KILLS - 1, "dashboard_address": "127.0.0.1:0"},
             )
         except (OSError, RuntimeError, TimeoutError) as problem:
             cause = f"the worker processes did not start ({type(problem).__name__}: {problem})."

@@ -45,6 +45,13 @@ def test_who_has_no_certificate_of_this_run_is_not_heard(cluster):
             Client(address, security=others, timeout=3, set_as_default=False)
 
 
+def test_its_pages_tell_nothing_to_who_has_no_certificate(cluster):
+    import httpx
+
+    port = cluster._client.scheduler_info()["services"]["dashboard"]
+    assert httpx.get(f"http://127.0.0.1:{port}/info/main/workers.html", trust_env=False).status_code == 404
+
+
 def test_the_keys_are_gone_after_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with local_keys() as security:
