@@ -174,6 +174,10 @@ class Bench:
                     "changed_nothing": nothing,
                 }
             gains[method] = by_n
+        for method in methods:  # paired by case: what the intervals of two means do not say
+            for n, gain in gains[method].items():
+                ours = gains[Latents.name][n]["by_case"]
+                gain["latents_less_this"] = mean_gain([ours[c] - gain["by_case"][c] for c in names])
         return {
             "cohort": self.cohort["what"],
             "fitted_on": [[s.name for s in draw] for draw in self.cohort["draws"]],
