@@ -17,6 +17,7 @@ from MedSegLensLib.diffing.matching import (
     found_again,
     match,
     random_null,
+    telling,
 )
 from MedSegLensLib.diffing.pooling import Pool, Pooled
 from MedSegLensLib.lenses.stability import partners
@@ -140,7 +141,8 @@ def judge(
     margins = {side: _margins(matches[side], [one.pairs[side] for one in redrawn]) for side in SIDES}
 
     def decide(side: str, matched: Matches, again: np.ndarray) -> np.ndarray:
-        alike, unlike = p[side] <= LEVEL, p_low[side] <= LEVEL
+        alike = p[side] <= LEVEL
+        unlike = telling(alike, matches[side].best, found[side], p_low[side], layouts[side].tap_of)
         return categories(matched, margins[side], null[side].bound, alike, unlike, again, limit[side], cases[side])
 
     drawn = {side: np.array([decide(side, one.matches[side], one.found[side]) for one in redrawn]) for side in SIDES}

@@ -16,6 +16,11 @@ PARTLY = 0.4
 FOUND_AGAIN = STABLE
 """From this correlation with its best match in every other seed of its own lens on, a latent is found again."""
 
+COMPARABLE = 0.5
+"""Where less than this share of a tap's latents, of those that other seeds find again, are alike to anything of the
+other side, the two dictionaries have other bases: that one latent has no match there says nothing of it. Between the
+shipped U-Net and SegFormer 65 % of random directions have no match either."""
+
 LEVEL = 0.05
 """Share of random directions that may do as well, and of false discoveries among latents called like another."""
 
@@ -30,6 +35,7 @@ def thresholds() -> dict[str, float]:
         "shared": SHARED,
         "partly shared": PARTLY,
         "found again by other seeds": FOUND_AGAIN,
+        "comparable taps": COMPARABLE,
         "level": LEVEL,
         "least cases": MIN_CASES,
     }
@@ -148,15 +154,15 @@ def categories(
 ) -> np.ndarray:
     """The category of each latent, object array of text (n,).
 
-    bound: what random directions reach, nan without them. alike, unlike: bool, whether the best match is beyond, or
-    below, what they reach by a p corrected for the number of latents. found: see `found_again`. limit: the most that
+    bound: what random directions reach, nan without them. alike: bool, whether the best match is beyond them by a p
+    corrected for the number of latents. unlike: bool, see `telling`. found: see `found_again`. limit: the most that
     the other side's grids allow (`Pooled.grid_limit`). cases: in how many each fires. In this order:
 
     never fires, too few cases (below `MIN_CASES`); shared: the one-to-one partner at `SHARED` or more, and the interval
     above what random directions reach; partly shared: the best match at `PARTLY` or more, and beyond them likewise;
     not distinguishable from seed noise: not every other seed finds it again; specific: the whole interval of the best
-    match below `PARTLY`, where the other side's grids would have shown `SHARED`, and less than random directions find;
-    undecided: the rest. That a latent has no match says nothing where random directions of its tap have none either.
+    match below `PARTLY`, where the other side's grids would have shown `SHARED` and to have no match tells something;
+    undecided: the rest.
     """
     alike = alike & np.isfinite(bound)
     again = found >= FOUND_AGAIN  # nan, without other seeds, is not
@@ -169,3 +175,14 @@ def categories(
         (unlike & (matches.best + margins.above < PARTLY) & (limit >= SHARED), "specific"),
     ]
     return np.select([rule for rule, _ in rules], [np.array(name, object) for _, name in rules], "undecided")
+
+
+def telling(alike: np.ndarray, best: np.ndarray, found: np.ndarray, p_low: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """Of which latents it tells something that they have no match, bool (n,): of those of a tap most of whose latents
+    have one (`COMPARABLE`), and of those that match less than random directions do (p_low, corrected for number)."""
+    told = p_low <= LEVEL
+    for tap in np.unique(taps):
+        again = (taps == tap) & (found >= FOUND_AGAIN)
+        if again.any() and np.mean((alike & (best >= PARTLY))[again]) >= COMPARABLE:
+            told = told | (taps == tap)
+    return told

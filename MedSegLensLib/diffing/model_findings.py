@@ -44,8 +44,8 @@ def findings_of(side: str, judgement: Judgement, pool: Pool, names: dict[str, st
         low = measure - float((margins.one if one_to_one else margins.best)[j])
         interval = (low, min(1.0, measure + float(margins.above[j])))
         specific = category == "specific"
-        null = (judged.low if specific else judged.bound)[j]
-        p = (judged.p_low if specific else judged.p_adjusted)[j]
+        null = (judged.found if specific else judged.bound)[j]
+        p = judged.p_adjusted[j]
         numbers = {
             "best_correlation": m.best[j],
             "one_to_one_correlation": m.one[j],
@@ -109,8 +109,7 @@ def _evidence(category, judged: Judged, j, measure, interval, other: Judged, par
     if category == "partly shared":
         return f"Its best match, {who}, correlates {span} over the brain of {n_cases} cases; {chance}."
     if category == "specific":
-        less = f"of random directions that fire as often, 95 % find one of {judged.low[j]:.2f} or more"
-        return f"Its best match, {who}, correlates {span}, but {seeds}; {less}."
+        return f"Its best match, {who}, correlates {span}, but {seeds}; {chance}."
     if category == "not distinguishable from seed noise":
         return f"Its best match, {who}, correlates {span} ({chance}), and {seeds}."
     if category == "too few cases":
@@ -278,7 +277,8 @@ def _says(found: list[Share], references: dict, halves: dict, names: dict[str, s
             says.append(
                 f"{100 * reference['unmatched']:.0f} % of {names[side]}'s latents have no match of {PARTLY} in the "
                 f"other segmenter, and so have {100 * reference['unmatched_random']:.0f} % of random directions: to "
-                "have no match says little, and a latent is called specific only where random directions find more."
+                "have no match says little, and latents are called specific only at taps most of whose latents have "
+                "one, or where they match less than random directions do."
             )
         if halves[side] is not None:
             says.append(
