@@ -43,8 +43,8 @@ class Behind:
 @dataclass
 class Late:
     """A tail from where it stops to be affine in the tap's value (segmenters/collapse.py). An edit of latent j moves
-    the value there by its gain times a map that is computed once: 100 evaluations of a U-Net's tail took 12 s, and 2 s
-    from there.
+    the value there by its gain times a map that is computed once: an evaluation with its gradient takes 100 ms in place
+    of 135 for the U-Net (14 slices, one thread), 36 in place of 46 for SegFormer.
 
     entry: (S, C, *window_e), unedited. grid: of the tap; window_e: of the entry's grid.
     """
