@@ -83,12 +83,14 @@ $(VENV)/.graphics: $(VENV)/.installed
 slicer-demo: venv $(VENV)/.graphics ## the Slicer module without Slicer: panel and views in a window, or build/slicer-demo/*.png (CASE=, PACK=)
 	@$(VENV)/bin/python -m Testing.panel.demo $${CASE:+--case "$$CASE"} $${PACK:+--pack "$$PACK"}
 
-# Three processes: what draws off screen shares one process with as little else as may be.
+# What draws off screen shares one process with as little else as may be. The rest runs in two processes of one thread
+# each: most of it is short and hardly gains by a second thread.
 DRAWING := Testing/scene Testing/slicerhost Testing/panel
 FAST := -m "not slow and not saelens"
+TWO := OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 test: venv $(VENV)/.graphics ## the fast tests (one room: make test-one ARGS=Testing/cases)
-	@$(VENV)/bin/pytest $(FAST) $(DRAWING:%=--ignore=%)
+	@$(TWO) $(FAST) $(DRAWING:%=--ignore=%)
 	@$(VENV)/bin/pytest $(FAST) Testing/scene
 	@$(VENV)/bin/pytest $(FAST) Testing/slicerhost Testing/panel
 
@@ -97,7 +99,7 @@ test-one: venv $(VENV)/.graphics ## some of the fast tests: ARGS=<what pytest ta
 
 test-all: venv $(VENV)/.graphics $(SAELENS_VENV)/.installed ## every test, those that take minutes or need sae-lens too
 	@$(SAELENS_VENV)/bin/pytest -m saelens
-	@$(VENV)/bin/pytest -m "not saelens" $(DRAWING:%=--ignore=%)
+	@$(TWO) -m "not saelens" $(DRAWING:%=--ignore=%)
 	@$(VENV)/bin/pytest -m "not saelens" Testing/scene
 	@$(VENV)/bin/pytest -m "not saelens" Testing/slicerhost Testing/panel
 
