@@ -115,7 +115,8 @@ def check_meeting(pack_a: "LensPack", pack_b: "LensPack", cohort: Cohort) -> Non
         spec = pack.input_spec()
         needed = [m for m in spec.modalities if m not in spec.may_be_missing]
         if not any(_can_read(spec, case) for case in cohort.cases):
-            takes = f"needs {', '.join(needed)}" if needed else f"takes one of {', '.join(spec.modalities)}"
+            lacking = [m for m in needed if m not in cohort.modalities] or needed
+            takes = f"needs {', '.join(lacking)}" if needed else f"takes one of {', '.join(spec.modalities)}"
             has = ", ".join(cohort.modalities) or "no modality in all of its cases"
             cause = f"it {takes}; the cohort {cohort.name} has {has}: the two packs cannot meet on its cases."
             raise UsageError(pack.info.name, cause, "Choose a cohort that has what both packs need, or another pack.")
