@@ -17,7 +17,15 @@ import torch
 from MedSegLensLib.cohorts.checks import require_cases, shared_modalities
 from MedSegLensLib.cohorts.cohort import Cohort
 from MedSegLensLib.diffing import suppression as edits
-from MedSegLensLib.diffing.cohort_categories import FIRES, MEASURES, NULL_QUANTILE, PRESENT, SIGNIFICANT
+from MedSegLensLib.diffing.cohort_categories import (
+    FIRES,
+    MEASURES,
+    NULL_QUANTILE,
+    PRESENT,
+    RANDOM_QUANTILE,
+    REPEATED,
+    SIGNIFICANT,
+)
 from MedSegLensLib.diffing.cohort_findings import findings_of_tap
 from MedSegLensLib.diffing.cohort_nulls import TapResult, read_tap
 from MedSegLensLib.diffing.cohort_pairs import Pairing, pair_up
@@ -292,7 +300,9 @@ def _thresholds() -> dict[str, float]:
     margins = {f"margin of {measure.in_words}": measure.margin for measure in MEASURES}
     return {
         "adjusted p at most": SIGNIFICANT,
-        "quantile of a null that is beyond it": NULL_QUANTILE,
+        "quantile of random splits that is beyond them": NULL_QUANTILE,
+        "quantile of random latents that is beyond them": RANDOM_QUANTILE,
+        "least share of a difference that another seed repeats": REPEATED,
         "fires on at least this share of the brain": FIRES,
         "backbone fires in at least this share of the cases": PRESENT,
         "least pairs": LEAST_PAIRS,
