@@ -283,8 +283,5 @@ def said(result: dict, names: dict[str, str]) -> str:
             )
     alone = f"{kinds['only a']} latents of {names['a']} alone and {kinds['only b']} of {names['b']} alone"
     seemed = f"{kinds['shrunk'] + kinds['decoupled']} more only seemed to be"
-    return (
-        f"A crosscoder on both ({result['width']} latents) has {alone} ({seemed}); "
-        + ", ".join(parts or ["no more"])
-        + "."
-    )
+    held = ", ".join(parts) or "no latent is shared or specific that it could be held against"
+    return f"A crosscoder on both ({result['width']} latents) has {alone} ({seemed}); {held}."

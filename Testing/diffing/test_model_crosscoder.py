@@ -114,6 +114,7 @@ def test_the_opinion_is_a_sentence():
     result = {"kinds": [kinds], "width": 12, "agreement": {"a": one, "b": None}}
     text = said(result, {"a": "one", "b": "two"})
     assert text.endswith(".") and "80 % of 10 categories of one (50 % by chance)" in text and "4 more" in text
+    assert "held against" in said({**result, "agreement": {"a": None, "b": None}}, {"a": "one", "b": "two"})
 
 
 def test_it_is_cut_where_the_first_network_ends(by_hand):
