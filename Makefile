@@ -83,16 +83,16 @@ $(VENV)/.graphics: $(VENV)/.installed
 slicer-demo: venv $(VENV)/.graphics ## the Slicer module without Slicer: panel and views in a window, or build/slicer-demo/*.png (CASE=, PACK=)
 	@$(VENV)/bin/python -m Testing.panel.demo $${CASE:+--case "$$CASE"} $${PACK:+--pack "$$PACK"}
 
-# What draws off screen shares one process with as little else as may be. The rest runs in two processes of one thread
-# each: most of it is short and hardly gains by a second thread.
+# What draws off screen shares a process with as little else as may be. Two processes of one thread each: most tests are
+# short and hardly gain by a second thread. Which tests go to one process together, Testing/conftest.py says.
 DRAWING := Testing/scene Testing/slicerhost Testing/panel
 FAST := -m "not slow and not saelens"
-TWO := OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
+TWO := OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup
 
 test: venv $(VENV)/.graphics ## the fast tests (one room: make test-one ARGS=Testing/cases)
 	@$(TWO) $(FAST) $(DRAWING:%=--ignore=%)
 	@$(VENV)/bin/pytest $(FAST) Testing/scene
-	@$(VENV)/bin/pytest $(FAST) Testing/slicerhost Testing/panel
+	@$(TWO) $(FAST) Testing/slicerhost Testing/panel
 
 test-one: venv $(VENV)/.graphics ## some of the fast tests: ARGS=<what pytest takes>
 	@$(VENV)/bin/pytest $(FAST) $(ARGS)
@@ -101,7 +101,7 @@ test-all: venv $(VENV)/.graphics $(SAELENS_VENV)/.installed ## every test, those
 	@$(SAELENS_VENV)/bin/pytest -m saelens
 	@$(TWO) -m "not saelens" $(DRAWING:%=--ignore=%)
 	@$(VENV)/bin/pytest -m "not saelens" Testing/scene
-	@$(VENV)/bin/pytest -m "not saelens" Testing/slicerhost Testing/panel
+	@$(TWO) -m "not saelens" Testing/slicerhost Testing/panel
 
 # Apart from .venv, because sae-lens brings some sixty packages that MedSegLens does not need.
 $(SAELENS_VENV)/.installed: pyproject.toml constraints.txt

@@ -9,10 +9,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
+ROOMS_WITH_SHARED_WORK = ("editing", "packs", "segmenters", "worker")
+"""Rooms whose tests share sessions, packs or workers that take seconds to make: one process runs the whole room. Of the
+others each file goes to whichever process is free."""
+
 REAL_CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "brats2021"
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        together = item.path.parent.name in ROOMS_WITH_SHARED_WORK
+        item.add_marker(pytest.mark.xdist_group(str(item.path.parent if together else item.path)))
     if REAL_CASES.is_dir():
         return
     absent = pytest.mark.skip(reason=f"needs the real cases, which are not in {REAL_CASES}")
