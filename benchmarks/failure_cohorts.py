@@ -9,10 +9,9 @@ from common import REAL, VALIDATION
 
 from MedSegLensLib.cases.phantom import SHAPES
 from MedSegLensLib.cohorts.acquisitions import Acquisition
-from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
+from MedSegLensLib.cohorts.cohort import Cohort, CohortCase, find_cohort
 from MedSegLensLib.cohorts.making import acquired_cohort
 from MedSegLensLib.cohorts.phantoms import PhantomRequest
-from MedSegLensLib.commands.cohort_cases import cases_in
 
 ACQUISITIONS = (
     Acquisition("low-field", 1.0),
@@ -30,7 +29,7 @@ PHANTOM_GRID = {"size": (80, 100, 24), "spacing": (2.0, 2.0, 6.0)}
 
 def real_cases() -> list[CohortCase]:
     """Empty where the shared data are absent."""
-    return cases_in(REAL) if REAL.is_dir() else []
+    return list(find_cohort(REAL).cases) if REAL.is_dir() else []
 
 
 def unseen() -> list[CohortCase]:
@@ -40,10 +39,9 @@ def unseen() -> list[CohortCase]:
 
 def simulated(acquisitions: tuple[Acquisition, ...] = ACQUISITIONS) -> list[Cohort]:
     """All real cases under each of the acquisitions: a cohort an acquisition."""
-    cases = real_cases()
-    if not cases:
+    if not REAL.is_dir():
         return []
-    real = Cohort("brats2021", "BraTS 2021 (Baid et al. 2023)", "CC BY 4.0", tuple(cases))
+    real = find_cohort(REAL)
     return [acquired_cohort(one.kind, real, one) for one in acquisitions]
 
 
