@@ -38,14 +38,17 @@ PED_2024 = {1: 3, 2: 1, 3: 1, 4: 2}
 ASKED = 40
 """Label files of BraTS-PEDs that are opened to tell 2023's values from 2024's: the first 4 decides."""
 
+LOOKED_AT = 8
+"""Files of a folder that are opened to tell whether it holds DICOM: beside it lie a DICOMDIR, a note, a licence."""
+
 
 def find(path: Path, progress: Progress | None = None) -> Found:
     """The cases below a folder. Raises CaseError where the folder is itself a case."""
     if _holds_volumes(path):
         cause = "it holds the volumes of one case, and is no folder of cases."
         raise CaseError(path, cause, "Give the folder around it.")
-    # Where no folder holds volumes, each folder in the given one is taken for a case in DICOM.
-    folders = list(_case_folders(path, DEEPEST)) or subfolders(path)
+    # Where no folder holds volumes, each folder in the given one is taken for a case in DICOM, or it is itself one.
+    folders = list(_case_folders(path, DEEPEST)) or ([path] if is_one_study(path) else subfolders(path))
     found = Found()
     for i, folder in enumerate(folders):
         if progress:
@@ -80,6 +83,49 @@ def _holds_volumes(folder: Path) -> bool:
     return any(
         is_volume_file(file) and (modality_of_ending(bare_name(file)) or "seg") != "seg" for file in folder.iterdir()
     )
+
+
+def is_one_study(folder: Path) -> bool:
+    """Whether one DICOM study lies in a folder, as files or series by series in folders of their own, rather than the
+    folders of several cases."""
+    if _study_in(sorted(folder.iterdir())):
+        return True
+    first, same = None, 0
+    for inside in subfolders(folder):
+        try:
+            files = sorted(path for path in inside.rglob("*") if path.is_file())
+        except OSError:  # what may not be read is reported when it is its turn
+            continue
+        if any(path.parent == inside and is_volume_file(path) for path in files):
+            return False
+        study = _study_in(files)
+        if study and study != (first := first or study):
+            return False
+        same += study is not None
+    return same > 1
+
+
+def _study_in(paths: list[Path]) -> str | None:
+    """The study's UID of the first DICOM file among the first few files; None where there is none."""
+    import SimpleITK as sitk
+
+    files = [path for path in paths if path.is_file() and not path.name.startswith(".") and not is_volume_file(path)]
+    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # GDCM warns of every file that is not DICOM
+    try:
+        for path in files[:LOOKED_AT]:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.SetImageIO("GDCMImageIO")
+            try:
+                reader.ReadImageInformation()
+            except RuntimeError:
+                continue
+            if reader.HasMetaDataKey("0020|000d"):
+                return reader.GetMetaData("0020|000d").strip() or None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
+    return None
 
 
 def case_in(folder: Path, name: str, subject: str, facts: dict[str, Fact]) -> CohortCase:

@@ -8,14 +8,12 @@ from MedSegLensLib.cases.case import Case
 from MedSegLensLib.cases.modality_words import modality_of_ending
 from MedSegLensLib.cases.volume import bare_name, is_volume_file
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase, find_cohort
+from MedSegLensLib.cohorts.layout_folders import is_one_study
 from MedSegLensLib.cohorts.mapping import Failure, failure_of
 from MedSegLensLib.cohorts.subjects import subject_of
 from MedSegLensLib.errors import CaseError
 
 INVENTED = "Among the cases are phantoms: what is measured on invented anatomy does not hold for patients."
-
-LOOKED_AT = 8
-"""Files of a folder that are opened to tell whether it holds DICOM: beside it lie a DICOMDIR, a note, a licence."""
 
 
 def add_cases(command: argparse.ArgumentParser, what: str, required: bool = True) -> None:
@@ -51,7 +49,7 @@ def cases_in(folder: Path) -> list[CohortCase]:
     folders = [path for path in inside if path.is_dir()]
     volumes = [path for path in inside if path.is_file() and is_volume_file(path)]
     own = any(modality_of_ending(bare_name(path)) for path in volumes) or (volumes and not folders)
-    if own or _study_in(inside) or _is_one_study(folders):
+    if own or is_one_study(folder):
         return [_case(folder)]
     if not folders:
         raise CaseError(folder, "there is no case in it.", "Give a folder with one folder a case.")
@@ -100,43 +98,3 @@ class ReadCases(Sequence):
 def _case(folder: Path) -> CohortCase:
     name = folder.resolve().name
     return CohortCase(name, subject_of(name), folder)
-
-
-def _is_one_study(folders: list[Path]) -> bool:
-    """Whether these are the series of one DICOM study rather than the folders of several cases."""
-    first, same = None, 0
-    for folder in folders:
-        try:
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-        except OSError:
-            continue  # one that may not be read is reported when it is its turn
-        if any(path.parent == folder and is_volume_file(path) for path in files):
-            return False
-        study = _study_in(files)
-        if study and study != (first := first or study):
-            return False
-        same += study is not None
-    return same > 1
-
-
-def _study_in(paths: Sequence[Path]) -> str | None:
-    """The study's UID of the first DICOM file among the first few files; None where there is none."""
-    import SimpleITK as sitk
-
-    files = [path for path in paths if path.is_file() and not path.name.startswith(".") and not is_volume_file(path)]
-    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # GDCM warns of every file that is not DICOM
-    try:
-        for path in files[:LOOKED_AT]:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(path))
-            reader.SetImageIO("GDCMImageIO")
-            try:
-                reader.ReadImageInformation()
-            except RuntimeError:
-                continue
-            if reader.HasMetaDataKey("0020|000d"):
-                return reader.GetMetaData("0020|000d").strip()
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
-    return None

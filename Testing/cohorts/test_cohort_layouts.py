@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from MedSegLensLib.cases.writing import write_case
 from MedSegLensLib.cohorts.layouts import describe
 from MedSegLensLib.cohorts.table import fact, facts_by_name
 from MedSegLensLib.errors import CaseError, UsageError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cases"))
+from dicom_series import write_series  # noqa: E402
 
 
 def volume(path: Path, seed: int = 0, spacing=(2.0, 2.0, 5.0), values=None, size=(6, 5, 4)) -> Path:
@@ -243,34 +247,35 @@ def test_a_phantom_that_was_written_is_still_an_invented_case(tmp_path):
 
 
 def test_folders_of_dicom_series_are_told_by_their_headers(tmp_path):
-    for name in ("p1", "p2"):
-        for series, text in (("1", "AX T1 PRE"), ("2", "AX FLAIR")):
-            write_series(tmp_path / name / series, text, int(series))
+    for study, name in enumerate(("p1", "p2"), 1):
+        for number, text in ((1, "AX T1 PRE"), (2, "AX FLAIR")):
+            dicom_series(tmp_path / name / str(number), number, text, f"1.2.3.{study}")
     cohort = describe(tmp_path)
     assert cohort.modalities == ("t1n", "t2f") and [case.name for case in cohort.cases] == ["p1", "p2"]
     assert set(cohort.cases[0].read().images) == {"t1n", "t2f"}
 
 
-def write_series(folder: Path, description: str, number: int) -> None:
-    folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for z in range(4):
-        slice_ = sitk.GetImageFromArray(np.random.default_rng(z).integers(50, 900, (1, 8, 8)).astype(np.int16))
-        for tag, value in {
-            "0008|0060": "MR",
-            "0008|103e": description,
-            "0020|000e": f"1.2.3.{number}",
-            "0020|000d": "1.2.3",
-            "0020|0011": str(number),
-            "0020|0013": str(z + 1),
-            "0008|0018": f"1.2.3.{number}.{z + 1}",
-            "0020|0032": f"0\\0\\{5 * z}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-        }.items():
-            slice_.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{z}.dcm"))
-        writer.Execute(slice_)
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_series_of_one_dicom_study_are_one_case(tmp_path, nested):
+    for number, text in ((1, "AX T1 PRE"), (2, "AX FLAIR")):
+        dicom_series(tmp_path / "p1" / (f"series-{number}" if nested else ""), number, text, "1.2.3")
+    (tmp_path / "p1" / "README").write_text("exported", encoding="utf-8")
+    (case,) = describe(tmp_path / "p1").cases
+    assert (case.name, case.modalities, case.facts) == ("p1", ("t1n", "t2f"), {})
+    assert set(case.read().images) == {"t1n", "t2f"}
+    assert [case.name for case in describe(tmp_path).cases] == ["p1"]
+
+
+def test_folders_whose_dicom_files_name_no_study_are_not_taken_for_one(tmp_path):
+    for number, name in enumerate(("p1", "p2"), 1):
+        dicom_series(tmp_path / name, number, "AX FLAIR", " ")
+    assert [case.name for case in describe(tmp_path).cases] == ["p1", "p2"]
+
+
+def dicom_series(folder: Path, number: int, description: str, study: str) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(number).integers(50, 900, (4, 8, 8)).astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 5.0))
+    write_series(image, folder, number, description, study=study)
 
 
 @given(st.text())
