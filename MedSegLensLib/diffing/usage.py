@@ -19,6 +19,7 @@ from MedSegLensLib.packs.pack import LensPack
 
 if TYPE_CHECKING:
     from MedSegLensLib.cohorts.cluster import Cluster
+    from MedSegLensLib.editing.session import Session
 
 REGIONS = ("WT", "TC", "ET")
 VERSION = 1
@@ -48,32 +49,38 @@ class UsageWork:
         return key_of(self, VERSION)
 
     def __call__(self, case: CohortCase) -> dict[str, np.ndarray]:
-        from MedSegLensLib.editing.influence import attribute_log_odds
         from MedSegLensLib.editing.splice import dice_by_region
 
         at = opened(self.pack, self.taps)
         session = at.session(case.read(), edits=False)
-        found: dict[str, np.ndarray] = {}
-        tokens, token_ml = [], []
-        for t, tap in enumerate(at.stacks):
-            codes, brain = session.codes[tap], session.brain_tokens[tap]
-            sums = np.concatenate([[0.0], np.cumsum(codes.values, dtype=np.float64)])
-            found[f"{t}.count"] = np.diff(codes.pointers)
-            found[f"{t}.total"] = np.diff(sums[codes.pointers])
-            tokens.append(np.count_nonzero(brain))
-            token_ml.append(session.conformed.voxel_ml * session.labels.size / codes.n_tokens)
-            if self.reliance:
-                by_region = attribute_log_odds(session, tap)
-                missing = np.full(codes.n_latents, np.nan)
-                # What the region would lose were the latent suppressed: positive where it holds the region up.
-                found[f"{t}.reliance"] = np.stack([-by_region.get(region, missing) for region in REGIONS])
-        found |= {"tokens": np.array(tokens), "token_ml": np.array(token_ml)}
+        found = usage_sums(session, tuple(at.stacks), self.reliance)
         found["region_ml"] = np.array([session.region_ml(session.labels, region) for region in REGIONS])
         dice = {}
         if session.case.labels is not None:
             dice = dice_by_region(session.labels, session.conformed.labels(session.case.labels))
         found["dice"] = np.array([np.nan if dice.get(r) is None else dice[r] for r in REGIONS])
         return found
+
+
+def usage_sums(session: "Session", taps: Sequence[str], reliance: bool = True) -> dict[str, np.ndarray]:
+    """The sums of one session, by name as `UsageWork` gives them, without "dice" and "region_ml"."""
+    from MedSegLensLib.editing.influence import attribute_log_odds
+
+    found: dict[str, np.ndarray] = {}
+    tokens, token_ml = [], []
+    for t, tap in enumerate(taps):
+        codes, brain = session.codes[tap], session.brain_tokens[tap]
+        sums = np.concatenate([[0.0], np.cumsum(codes.values, dtype=np.float64)])
+        found[f"{t}.count"] = np.diff(codes.pointers)
+        found[f"{t}.total"] = np.diff(sums[codes.pointers])
+        tokens.append(np.count_nonzero(brain))
+        token_ml.append(session.conformed.voxel_ml * session.labels.size / codes.n_tokens)
+        if reliance:
+            by_region = attribute_log_odds(session, tap)
+            missing = np.full(codes.n_latents, np.nan)
+            # What the region would lose were the latent suppressed: positive where it holds the region up.
+            found[f"{t}.reliance"] = np.stack([-by_region.get(region, missing) for region in REGIONS])
+    return found | {"tokens": np.array(tokens), "token_ml": np.array(token_ml)}
 
 
 @dataclass
@@ -141,7 +148,7 @@ def cohort_usage(
 def _table(work: UsageWork, of_subject: dict[str, list[dict]], failures: tuple[Failure, ...]) -> CohortUsage:
     taps = {}
     for t, one in enumerate(work.taps):
-        rows = [_mean([_tap_row(found, t, work.reliance) for found in cases]) for cases in of_subject.values()]
+        rows = [_mean([tap_row(found, t, work.reliance) for found in cases]) for cases in of_subject.values()]
         taps[one.tap] = TapUsage(*(np.stack([row[i] for row in rows]) for i in range(4)))
     dice, region_ml = (
         np.stack([_mean([(found[name],) for found in cases])[0] for cases in of_subject.values()])
@@ -150,7 +157,8 @@ def _table(work: UsageWork, of_subject: dict[str, list[dict]], failures: tuple[F
     return CohortUsage(tuple(of_subject), taps, dice, region_ml, failures)
 
 
-def _tap_row(found: dict[str, np.ndarray], t: int, reliance: bool) -> tuple[np.ndarray, ...]:
+def tap_row(found: dict[str, np.ndarray], t: int, reliance: bool) -> tuple[np.ndarray, ...]:
+    """Rate, magnitude, extent in mL and reliance at tap number t of one case's sums, as `TapUsage` has them."""
     count, total = found[f"{t}.count"].astype(float), found[f"{t}.total"]
     magnitude = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     relied = found[f"{t}.reliance"] if reliance else np.full((len(REGIONS), len(count)), np.nan)

@@ -79,7 +79,7 @@ def attribute(
         raise UsageError(region, "is not a region.", f"Regions are {', '.join(REGIONS)}.")
     codes, replay, sampling = session.codes_at(tap), session.replay, session.sampling
     values = list(REGIONS[region])
-    gradients = _Gradients(session, tap)
+    gradients = Gradients(session, tap)
     for sample in range(sampling.count):
         if progress:
             progress(f"influence on {region}", sample / sampling.count)
@@ -117,7 +117,7 @@ def attribute_log_odds(
     anywhere = torch.stack(list(inside.values())).any(0)
     samples = anywhere.flatten(1).any(1).nonzero()[:, 0].tolist()
     samples = samples[:: -(-len(samples) // MOST_SAMPLES)]
-    gradients = {region: _Gradients(session, tap) for region in inside}
+    gradients = {region: Gradients(session, tap) for region in inside}
     voxels = dict.fromkeys(inside, 0.0)
     for i, sample in enumerate(samples):
         if progress:
@@ -140,7 +140,7 @@ def attribute_log_odds(
     return {r: gradients[r].times(codes, decoder) / voxels[r] for r in inside if voxels[r] > 0}
 
 
-class _Gradients:
+class Gradients:
     """Gradients of one number with respect to a tap's tokens, kept where they are not nearly 0."""
 
     def __init__(self, session: Session, tap: str):
