@@ -1,6 +1,7 @@
 """Fits of a few numbers to labelled excerpts: the same for latents and for what they are compared with."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -23,18 +24,32 @@ def minimise(
 
     logits_of(i, parameters): logits of the i-th excerpt. `tick` is called at every evaluation and may raise Cancelled.
     """
+
+    def term(i: int, parameters: torch.Tensor) -> torch.Tensor:
+        if tick:
+            tick()
+        return error(logits_of(i, parameters), excerpts[i], stay) / len(excerpts)
+
+    return descend(start, [partial(term, i) for i in range(len(excerpts))], rounds, 3 * rounds // 2)
+
+
+def descend(
+    start: torch.Tensor, terms: Sequence[Callable[[torch.Tensor], torch.Tensor]], rounds: int, most: int | None = None
+) -> torch.Tensor:
+    """The parameters, from `start` on, at which the sum of the terms is least: `rounds` iterations of LBFGS.
+
+    most: evaluations at most (torch's 1.25 x rounds by default). A term may raise Cancelled.
+    """
     parameters = start.detach().clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [parameters], max_iter=rounds, max_eval=3 * rounds // 2, history_size=rounds, line_search_fn="strong_wolfe"
+        [parameters], max_iter=rounds, max_eval=most, history_size=rounds, line_search_fn="strong_wolfe"
     )
 
     def closure():
         optimiser.zero_grad()
         total = 0.0
-        for i, excerpt in enumerate(excerpts):  # one graph at a time, so that memory does not grow with the cases
-            if tick:
-                tick()
-            value = error(logits_of(i, parameters), excerpt, stay) / len(excerpts)
+        for term in terms:  # one graph at a time, so that memory does not grow with the cases
+            value = term(parameters)
             value.backward()
             total += float(value.detach())
         return total

@@ -8,12 +8,14 @@ tissue. A unit is a latent of the lens (`LatentUnits`); the benchmark fits other
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from MedSegLensLib.cases.boxes import box_of
+from MedSegLensLib.diffing.fitting import descend
 from MedSegLensLib.segmenters.sampling import Box
 
 if TYPE_CHECKING:
@@ -117,25 +119,19 @@ class GainFit:
         directions = self.units.directions[chosen]
         values = [torch.from_numpy(look.values[chosen]) for look in self.looks]
         begin = torch.tensor([1.0] * len(chosen) if start is None else list(start), dtype=torch.float32)
-        theta = torch.logit((begin / LARGEST_GAIN).clamp(1e-3, 1 - 1e-3)).requires_grad_()
-        optimiser = torch.optim.LBFGS([theta], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe")
+        theta = torch.logit((begin / LARGEST_GAIN).clamp(1e-3, 1 - 1e-3))
 
-        def closure() -> float:
-            optimiser.zero_grad()
-            total = 0.0
-            for look, value in zip(self.looks, values, strict=True):  # one graph at a time
-                gain = LARGEST_GAIN * torch.sigmoid(theta)
-                added = directions.T @ ((gain - 1)[:, None] * value)  # (C, tokens)
-                loss = self._loss(look, self._logits(look, added))
-                loss.backward()
-                total += float(loss.detach())
-            held = self.sparse * torch.log(LARGEST_GAIN * torch.sigmoid(theta)).abs().mean()
-            held.backward()
-            return total + float(held.detach())
+        def of_look(look: Look, value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+            gain = LARGEST_GAIN * torch.sigmoid(theta)
+            added = directions.T @ ((gain - 1)[:, None] * value)  # (C, tokens)
+            return self._loss(look, self._logits(look, added))
 
-        with torch.enable_grad():
-            optimiser.step(closure)
-        return (LARGEST_GAIN * torch.sigmoid(theta)).detach().double().numpy()
+        def held(theta: torch.Tensor) -> torch.Tensor:
+            return self.sparse * torch.log(LARGEST_GAIN * torch.sigmoid(theta)).abs().mean()
+
+        terms = [partial(of_look, look, value) for look, value in zip(self.looks, values, strict=True)]
+        theta = descend(theta, [*terms, held], STEPS)
+        return (LARGEST_GAIN * torch.sigmoid(theta)).double().numpy()
 
     def _logits(self, look: Look, added: torch.Tensor) -> torch.Tensor:
         change = _placed(self.session.replay.tap_shapes[self.tap], look.tokens, added)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
+LEAST_LOG_GAIN = 0.02
+"""A gain nearer to 1 than this is none."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -121,9 +124,7 @@ def propose(
     inside = region_mask(before, point.region)
     if bool(inside[voxel]) == point.inside:
         return nothing(f"The segmentation already says {point.words} here.")
-    allowed = (inside != point.inside) & session.conformed.brain
-    allowed &= no_surer(session, voxel, point.region, point.inside, settings.surer, settings.reach_mm)
-    tissue, like = tissue_at(session, tap, voxel, allowed, settings.alike, settings.reach_mm)
+    tissue, like = tissue_of(session, tap, point, voxel, before, settings)
     where = _mask_of(session, tissue)
     ml = float(np.count_nonzero(tissue)) * session.conformed.voxel_ml
 
@@ -134,17 +135,10 @@ def propose(
     target = REGIONS[point.region]
     units = LatentUnits(session, tap)
     fit = GainFit(session, tap, units, looks, target, point.inside, settings.stay, settings.sparse)
-    slopes = fit.slopes()
-    chosen = [int(j) for j in np.argsort(-np.abs(slopes))[: settings.candidates] if slopes[j] != 0]
-    if not chosen:
+    if not fit.slopes().any():
         return nothing("No latent that fires here changes this.", where, ml)
     say("how strongly", 0.4)
-    values = fit.gains(chosen)
-    order = np.argsort(-np.abs(np.log(values)) * np.abs(slopes[chosen]))[: settings.kept]
-    kept = [chosen[i] for i in order if abs(math.log(values[i])) > 0.02]
-    if kept and len(kept) < len(chosen):
-        values = fit.gains(kept, [values[chosen.index(j)] for j in kept])
-    gains = tuple(Gain(tap, j, float(v)) for j, v in zip(kept, values, strict=False) if abs(math.log(v)) > 0.02)
+    gains = tuple(Gain(tap, j, value) for j, value in fitted_gains(fit, settings))
     if not gains:
         return nothing("No latent does this without changing what is right around it.", where, ml)
     proposed = Recipe(before_recipe.name, before_recipe.pack, (*before_recipe.edits, *_edits(gains, where, 1.0)))
@@ -155,6 +149,29 @@ def propose(
         return nothing("No latent does this: what fires here moves the segmentation too little.", where, ml)
     seconds = time.perf_counter() - started
     return Proposal(point, tap, gains, where, ml, proposed, before, after, moved, "", seconds)
+
+
+def tissue_of(
+    session: "Session", tap: str, point: Point, voxel: tuple[int, int, int], labels: np.ndarray, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where one point acts, and the likeness of each voxel to it; see `tissue.tissue_at`."""
+    allowed = (region_mask(labels, point.region) != point.inside) & session.conformed.brain
+    allowed &= no_surer(session, voxel, point.region, point.inside, settings.surer, settings.reach_mm)
+    return tissue_at(session, tap, voxel, allowed, settings.alike, settings.reach_mm)
+
+
+def fitted_gains(fit: GainFit, settings: Settings) -> list[tuple[int, float]]:
+    """The units that a fit changes and their gains, at most `settings.kept`, strongest change first."""
+    slopes = fit.slopes()
+    chosen = [int(j) for j in np.argsort(-np.abs(slopes))[: settings.candidates] if slopes[j] != 0]
+    if not chosen:
+        return []
+    values = fit.gains(chosen)
+    order = np.argsort(-np.abs(np.log(values)) * np.abs(slopes[chosen]))[: settings.kept]
+    kept = [chosen[i] for i in order if abs(math.log(values[i])) > LEAST_LOG_GAIN]
+    if kept and len(kept) < len(chosen):
+        values = fit.gains(kept, [values[chosen.index(j)] for j in kept])
+    return [(j, float(v)) for j, v in zip(kept, values, strict=False) if abs(math.log(v)) > LEAST_LOG_GAIN]
 
 
 def voxel_at(session: "Session", point: Point) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from MedSegLensLib.cases.case import REGIONS
 from MedSegLensLib.editing.places import share_inside
 from MedSegLensLib.failures.gain_fit import log_odds_of
-from MedSegLensLib.segmenters.sampling import Box
+from MedSegLensLib.segmenters.sampling import Box, whole
 
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
@@ -47,8 +47,8 @@ def likeness(session: "Session", tap: str, voxel: tuple[int, int, int], box: Box
     grid = codes.grid[1:]
     near = share_inside(_as_mask(box, session.conformed.brain.shape), sampling, grid, samples) > 0
     near &= session.brain_tokens[tap][samples]
-    own = min(samples, key=lambda s: _off_centre(sampling.place(s, _whole(sampling.sample_shape)), voxel))
-    place = sampling.place(own, _whole(sampling.sample_shape))
+    own = min(samples, key=lambda s: _off_centre(sampling.place(s, whole(sampling.sample_shape)), voxel))
+    place = sampling.place(own, whole(sampling.sample_shape))
     inside = [v - p.start for v, p in zip(voxel, place, strict=True)][-len(sampling.sample_shape) :]
     cell = tuple(i * g // n for i, g, n in zip(inside, grid, sampling.sample_shape, strict=True))
     here = (samples.index(own), *cell)
@@ -138,10 +138,6 @@ def _as_mask(box: Box, shape: tuple[int, ...]) -> np.ndarray:
     mask = np.zeros(shape, bool)
     mask[box] = True
     return mask
-
-
-def _whole(shape: tuple[int, ...]) -> Box:
-    return tuple(slice(0, n) for n in shape)
 
 
 def _off_centre(place: Box, voxel: tuple[int, int, int]) -> float:
