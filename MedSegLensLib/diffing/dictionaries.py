@@ -14,7 +14,7 @@ import torch
 
 from MedSegLensLib.cases.case import Case
 from MedSegLensLib.diffing.seeds import SeedLens
-from MedSegLensLib.diffing.stacking import stacked
+from MedSegLensLib.diffing.stacking import random_directions, stacked
 from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.lenses.lens import Lens
@@ -63,9 +63,8 @@ def stack(own: Lens, dictionaries: TapDictionaries) -> Stacked:
 
 def random_latents(lens: Lens, thresholds: Sequence[float], seed: int = 0) -> Lens:
     """Latents that nobody trained: random unit directions, as long as the lens's are, read by themselves."""
-    rows = random_rows(lens.d_sae, lens.d_in, seed)
     threshold = torch.tensor(thresholds, dtype=torch.float32)
-    return Lens(lens.tap, rows.T.contiguous(), torch.zeros_like(threshold), rows, lens.b_dec, threshold, lens.k)
+    return replace(random_directions(lens, lens.d_sae, seed), threshold=threshold, k=lens.k)
 
 
 @torch.inference_mode()

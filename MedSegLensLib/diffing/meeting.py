@@ -24,7 +24,6 @@ from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import CaseError
 
 REGIONS = ("WT", "TC", "ET")
-MASKS = ("brain", "lesion")
 RESULTS = 1
 """Raised when the meaning of what comes back changes: a journal's older results are then not used."""
 
@@ -85,13 +84,8 @@ class Meeting:
     def _side(self, work: SideWork, case: Case, number: int) -> "Side":
         seed = self.random_seed + 1000 * number
         pack, parts, models = _stack(work, self.randoms, seed)
-        at = (work.pack.hash, self.device)
-        session = Session(case, pack, self.device, _ENGINES.get(at))
-        _ENGINES.setdefault(at, session.engine)
+        session = work.pack.session(case, self.device, pack=pack)
         return Side.of(session, work.taps, parts, models, self.influence)
-
-
-_ENGINES: dict = {}
 
 
 @lru_cache(4)

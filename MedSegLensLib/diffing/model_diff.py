@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 from MedSegLensLib.cohorts.cohort import Cohort
 from MedSegLensLib.cohorts.mapping import map_cases
 from MedSegLensLib.diffing.comparison import CohortSide, Comparison, PackSide
+from MedSegLensLib.diffing.dictionaries import at_work
 from MedSegLensLib.diffing.judging import Judgement, Layout, judge
 from MedSegLensLib.diffing.matching import thresholds
 from MedSegLensLib.diffing.meeting import Meeting, SideWork
 from MedSegLensLib.diffing.model_findings import findings_of, summary_of
 from MedSegLensLib.diffing.pooling import Pool
 from MedSegLensLib.diffing.seeds import SeedLens, check_seeds, seeds_of
-from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import CaseError, UsageError
-from MedSegLensLib.packs.installed import list_packs
 from MedSegLensLib.packs.notes import lens_hash
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def diff_models(
         taps = tuple(dict.fromkeys(pack.lens_info(tap).tap for tap in taps)) or pack.taps
         seeds = seeds_of(pack) if seeds is None else check_seeds(pack, seeds)
         seeds = tuple(s for tap in taps for s in seeds if s.tap == tap)
-        sides[side] = SideWork(PackAtWork.of(pack, source_of(pack)), taps, seeds)
+        sides[side] = SideWork(at_work(pack), taps, seeds)
     work = Meeting(sides["a"], sides["b"], randoms, seed, influence, device)
     mapped = map_cases(work, cohort.cases, journal, cluster, progress)
     pool = Pool()
@@ -139,12 +138,6 @@ def _one_case(cohort: Cohort, failures: list[str]) -> CaseError:
     if failures:
         cause = f"fewer than two of {len(cohort.cases)} cases could be used ({failures[0]})."
     return CaseError(f"cohort {cohort.name}", cause, "Give a cohort of at least two cases; five or more say something.")
-
-
-def source_of(pack: "LensPack") -> str | Path:
-    """By what other processes open the same pack: its name where that is installed, else its folder."""
-    place = list_packs().get(pack.info.name)
-    return pack.info.name if place is not None and place.resolve() == pack.folder.resolve() else pack.folder
 
 
 def layout_of(pack: "LensPack", work: SideWork, randoms: int) -> Layout:

@@ -15,7 +15,6 @@ from MedSegLensLib.diffing.case_grid import Spread
 from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.editing.places import brain_tokens
 from MedSegLensLib.errors import CaseError
-from MedSegLensLib.segmenters.engine import choose_engine
 from MedSegLensLib.segmenters.sampling import sampling_of
 from MedSegLensLib.segmenters.taps import changed
 
@@ -84,13 +83,8 @@ class PairedTokens:
         self, work: PackAtWork, tap: str, conformed: Conformed, voxels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         pack = work.open()
-        config, at = pack.info.segmenter, (work.hash, self.device)
-        sampling = sampling_of(config, conformed.brain.shape)
-        if at not in _PREPARED:
-            network = pack.network()
-            engine = choose_engine(network, (len(conformed.array), *sampling.sample_shape), self.device)[0]
-            _PREPARED[at] = engine, engine.prepare(network, config.spatial_dims)
-        engine, network = _PREPARED[at]
+        engine, network = work.segmenter(self.device)
+        sampling = sampling_of(pack.info.segmenter, conformed.brain.shape)
         lens, volume = pack.lens(tap), torch.from_numpy(conformed.array)
         seen: list[torch.Tensor] = []
         values, codes = np.zeros((len(voxels), lens.d_in), np.float32), np.zeros((len(voxels), lens.d_sae), np.float32)
@@ -116,6 +110,3 @@ class PairedTokens:
                         codes += here @ (lens.encode(x) * inside).numpy()
                 needed = needed[len(samples) :]
         return values, codes
-
-
-_PREPARED: dict = {}

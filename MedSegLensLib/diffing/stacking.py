@@ -10,17 +10,16 @@ from torch import Tensor
 
 from MedSegLensLib.lenses.codes import Codes
 from MedSegLensLib.lenses.lens import Lens
+from MedSegLensLib.lenses.nulls import random_rows
 from MedSegLensLib.packs.info import LensInfo
 from MedSegLensLib.packs.pack import LensPack
 
 
 @dataclass(frozen=True)
 class Part:
-    """Which columns of a stack are of which lens. kind: "own", "seed" or "random"; number: of the seed, from 0."""
+    """Which columns of a stack are of which lens. kind: "own", "seed" or "random"."""
 
-    tap: str
     kind: str
-    number: int
     start: int
     stop: int
 
@@ -65,8 +64,7 @@ def random_directions(lens: Lens, count: int, seed: int) -> Lens:
 
     How often each of them fires on a case is set afterwards by `thinned`.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.nn.functional.normalize(torch.randn(count, lens.d_in, generator=generator), dim=1)
+    rows = random_rows(count, lens.d_in, seed)
     zeros = torch.zeros(count)
     return Lens(lens.tap, rows.T.contiguous(), zeros, rows, lens.b_dec.clone(), zeros.clone(), max(1, count // 2))
 
@@ -105,10 +103,7 @@ def stack_for(
             members.append(("random", random_directions(own, randoms, seed + i)))
             models[tap] = drawn_models(own, randoms, seed + i)
         ends = np.cumsum([0, *(lens.d_sae for _, lens in members)]).tolist()
-        parts[tap] = tuple(
-            Part(tap, kind, max(0, n - 1) if kind == "seed" else 0, ends[n], ends[n + 1])
-            for n, (kind, _) in enumerate(members)
-        )
+        parts[tap] = tuple(Part(kind, ends[n], ends[n + 1]) for n, (kind, _) in enumerate(members))
         lenses[tap] = stacked([lens for _, lens in members])
         infos.append(LensInfo(tap, f"lenses/{i}", own.d_in, ends[-1], lenses[tap].k, i == 0))
     info = replace(pack.info, lenses=tuple(infos))

@@ -3,7 +3,6 @@ what thresholds are set by."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ class TokenWork:
         from MedSegLensLib.editing.harvest import harvest_taps
 
         pack = self.pack.open()
-        engine, network = _prepared(self.pack)
+        engine, network = self.pack.segmenter()
         rng = np.random.default_rng([self.seed, *case.name.encode()])
         quota = {s: int(np.ceil(2 * self.per_case * share)) for s, share in DEFAULT_SHARES.items()}
         kept = [{s: Reservoir(n) for s, n in quota.items()} for _ in self.taps]
@@ -88,15 +87,3 @@ def sample_tokens(
             sample.natural[case.name] = torch.from_numpy(found[f"{t}.natural"])
             sample.natural_strata[case.name] = found[f"{t}.natural_strata"]
     return samples, tuple(mapped.failures)
-
-
-@lru_cache(maxsize=2)
-def _prepared(at_work: PackAtWork):
-    """The engine and the network of a pack, once a process."""
-    from MedSegLensLib.segmenters.engine import choose_engine
-    from MedSegLensLib.segmenters.sampling import trial_shape
-
-    pack = at_work.open()
-    network, config, spec = pack.network(), pack.info.segmenter, pack.input_spec()
-    engine, _ = choose_engine(network, (len(spec.modalities), *trial_shape(config, spec)))
-    return engine, engine.prepare(network, config.spatial_dims)

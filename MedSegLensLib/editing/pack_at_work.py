@@ -16,8 +16,11 @@ from MedSegLensLib.packs.pack import LensPack, load_pack
 from MedSegLensLib.segmenters.trust import trust, trusted_modules
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from MedSegLensLib.cases.case import Case
     from MedSegLensLib.editing.session import Session
+    from MedSegLensLib.segmenters.engine import Engine
 
 KEPT = 4
 """Packs that a process keeps open: two that are compared, and other seeds of them."""
@@ -43,16 +46,35 @@ class PackAtWork:
         """The pack, verified and read once in this process. Raises PackError where it is not there, or another."""
         return _opened(self)
 
-    def session(self, case: "Case", device: str | None = None, progress=None) -> "Session":
-        """`Session` of the case, with the engine that was chosen for this process's first case. Raises as it does."""
+    def session(
+        self, case: "Case", device: str | None = None, progress=None, pack: LensPack | None = None
+    ) -> "Session":
+        """`Session` of the case, with the engine that was chosen for this process's first case. pack: this one with
+        other lenses than its own. Raises as `Session` does."""
         from MedSegLensLib.editing.session import Session
 
-        session = Session(case, self.open(), device, _ENGINES.get((self.hash, device)), progress)
+        session = Session(case, pack or self.open(), device, _ENGINES.get((self.hash, device)), progress)
         _ENGINES.setdefault((self.hash, device), session.engine)
         return session
 
+    def segmenter(self, device: str | None = None) -> "tuple[Engine, nn.Module]":
+        """The same engine, and the network as it runs it: for work that needs no session."""
+        return _segmenter(self, device)
+
 
 _ENGINES: dict = {}
+
+
+@lru_cache(2)
+def _segmenter(at_work: PackAtWork, device: str | None) -> "tuple[Engine, nn.Module]":
+    from MedSegLensLib.segmenters.engine import choose_engine
+    from MedSegLensLib.segmenters.sampling import trial_shape
+
+    pack, at = at_work.open(), (at_work.hash, device)
+    network, config, spec = pack.network(), pack.info.segmenter, pack.input_spec()
+    if at not in _ENGINES:
+        _ENGINES[at], _ = choose_engine(network, (len(spec.modalities), *trial_shape(config, spec)), device)
+    return _ENGINES[at], _ENGINES[at].prepare(network, config.spatial_dims)
 
 
 @lru_cache(KEPT)

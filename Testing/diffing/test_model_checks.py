@@ -6,7 +6,8 @@ import pytest
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.phantoms import PhantomRequest
-from MedSegLensLib.diffing.model_diff import check_meeting, source_of
+from MedSegLensLib.diffing.dictionaries import at_work
+from MedSegLensLib.diffing.model_diff import check_meeting
 from MedSegLensLib.diffing.seeds import seeds_of
 from MedSegLensLib.errors import CaseError, UsageError
 from MedSegLensLib.packs.pack import load_pack
@@ -63,7 +64,7 @@ def test_the_same_pack_and_one_case_are_refused(packs):
 
 def test_shipped_packs_are_known_by_name_to_other_processes_and_have_other_seeds(packs):
     for pack in packs:
-        assert source_of(pack) == pack.info.name
+        assert at_work(pack).source == pack.info.name
         seeds = seeds_of(pack)
         assert {seed.tap for seed in seeds} == set(pack.taps) and len(seeds) == 2 * len(pack.taps)
         assert all(seed.lens().d_in == pack.lens(seed.tap).d_in for seed in seeds)

@@ -12,6 +12,7 @@ from MedSegLensLib.cohorts.cohort import CohortCase
 from MedSegLensLib.cohorts.phantoms import PhantomRequest
 from MedSegLensLib.diffing.meeting import Meeting, SideWork, slabs
 from MedSegLensLib.diffing.model_diff import layout_of
+from MedSegLensLib.diffing.paired_tokens import PairedTokens
 from MedSegLensLib.diffing.pooling import Pool
 from MedSegLensLib.diffing.seeds import SeedLens
 from MedSegLensLib.diffing.stacking import Part, random_directions, stacked, thinned
@@ -107,6 +108,19 @@ def test_a_case_without_labels_says_nothing_of_a_lesion(met):
     assert pool.labelled == 0 and not pool.pooled().between(1).any()
 
 
+def test_both_networks_are_read_at_the_same_voxels(met):
+    a, b, work, _, _ = met
+    pairing = PairedTokens(work.a.pack, work.b.pack, a.default_tap, b.default_tap, voxels=40)
+    found, again = pairing(CASE), pairing(CASE)
+    assert all(np.array_equal(found[name], again[name]) for name in found)
+    n = len(found["natural"])
+    assert found["natural"].sum() == 40 < n <= 60 and found["lesion"][40:].all()
+    for side, pack in (("a", a), ("b", b)):
+        lens = pack.lens(pack.default_tap)
+        assert found[side].shape == (n, lens.d_in) and found[f"{side}_codes"].shape == (n, lens.d_sae)
+        assert np.isfinite(found[side]).all() and (found[f"{side}_codes"] >= 0).all() and found[f"{side}_codes"].any()
+
+
 def test_its_key_changes_with_what_decides_the_result(met):
     from dataclasses import replace
 
@@ -129,7 +143,7 @@ def test_lenses_of_any_kind_stand_side_by_side():
 def test_thinned_directions_keep_their_strongest_tokens():
     values = np.array([1, 1, 5, 3, 4, 2], np.float32)  # latent 0 on two tokens, direction 1 on four
     codes = Codes(np.array([0, 2, 6]), np.array([0, 1, 0, 1, 2, 3], np.int32), values, (1, 4))
-    found = thinned(codes, Part("t", "random", 0, 1, 2), np.array([0]))
+    found = thinned(codes, Part("random", 1, 2), np.array([0]))
     tokens, kept = found.latent(1)
     assert tokens.tolist() == [0, 2] and kept.tolist() == [5, 4]
     assert found.latent(0)[0].tolist() == [0, 1]
