@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from MedSegLensLib.commands.common import Result, add_command, progress_bar
+from MedSegLensLib.commands.pack_reference import add_reference_parser
 from MedSegLensLib.errors import CaseError, UsageError
 
 
@@ -48,9 +49,8 @@ def add_parser(commands) -> None:
         metavar="FOLDER",
         help="folder written by `diff models` or `diff cohorts`; can be given several times",
     )
-    compared.add_argument("--out", type=Path, required=True, help="folder to write")
-    compared.add_argument("--zip", type=Path, help="also as one file (.mslp)")
-    compared.add_argument("--replace", action="store_true", help="replace a pack that is already there")
+    _add_output(compared)
+    add_reference_parser(actions)
 
 
 BUILD = """make a pack from a segmenter and its lenses
@@ -79,6 +79,10 @@ def _add_lenses(command, required: bool) -> None:
     command.add_argument(
         "--cases", type=Path, help="folder of the cases: training ones for the catalogue, held-out ones for the quality"
     )
+    _add_output(command)
+
+
+def _add_output(command) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder to write")
     command.add_argument("--zip", type=Path, help="also as one file (.mslp)")
     command.add_argument("--replace", action="store_true", help="replace a pack that is already there")

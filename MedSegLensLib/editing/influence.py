@@ -101,13 +101,14 @@ def attribute_log_odds(
     tap: str,
     regions: tuple[str, ...] = ("WT", "TC", "ET"),
     progress: Callable[[str, float], None] | None = None,
+    most: int = MOST_SAMPLES,
 ) -> dict[str, np.ndarray]:
     """The same for the log odds of each region that the segmentation has: their mean over the region's voxels, and its
     first-order change when each latent is suppressed, (d_sae,) by region.
 
     The log odds, logsumexp of the region's logits less logsumexp of the others', is the margin by which a voxel lies in
     the region; unlike the volume it does not saturate where the segmenter is sure. One tail forward and one backward a
-    region on `MOST_SAMPLES` of the slices or windows with a region, evenly spread.
+    region on at most `most` of the slices or windows with a region, evenly spread.
     """
     replay, sampling = session.replay, session.sampling
     inside = {region: replay.logits.softmax(1)[:, list(REGIONS[region])].sum(1) > 0.5 for region in regions}
@@ -116,7 +117,7 @@ def attribute_log_odds(
         return {}
     anywhere = torch.stack(list(inside.values())).any(0)
     samples = anywhere.flatten(1).any(1).nonzero()[:, 0].tolist()
-    samples = samples[:: -(-len(samples) // MOST_SAMPLES)]
+    samples = samples[:: -(-len(samples) // most)]
     gradients = {region: Gradients(session, tap) for region in inside}
     voxels = dict.fromkeys(inside, 0.0)
     for i, sample in enumerate(samples):

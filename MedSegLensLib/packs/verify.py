@@ -36,6 +36,8 @@ from MedSegLensLib.packs.info import (
     contradictions,
 )
 from MedSegLensLib.packs.notes import lens_hash
+from MedSegLensLib.packs.reference_files import REMEDY as REBUILD_REFERENCE
+from MedSegLensLib.packs.reference_files import is_reference, reference_problems
 from MedSegLensLib.packs.safetensors_header import read_header
 from MedSegLensLib.segmenters.foreign import TORCH
 
@@ -113,6 +115,7 @@ def inspect(container: FolderFiles | ZipFiles) -> Inspection:
     if result.info is not None:
         result.findings += _lens_sizes(container, result.info)
         result.findings += _comparisons(container, result.info)
+        result.findings += _reference(container, result.info)
         if result.info.segmenter.architecture.startswith(TORCH):
             module = result.info.segmenter.architecture.split(":")[1]
             cause = f"its segmenter is made by the Python module {module}, which is not part of it."
@@ -346,3 +349,21 @@ def _comparisons(container: FolderFiles | ZipFiles, info: PackInfo) -> Iterator[
                 cause = f"it is about latent {finding.latent} at {finding.tap}, which the lens does not have."
                 yield Finding("error", name, cause, REBUILD)
                 break
+
+
+def _reference(container: FolderFiles | ZipFiles, info: PackInfo) -> Iterator[Finding]:
+    """The reference cohort that the pack is shipped with; files that cannot be read are left to `_file`."""
+    for name in info.files:
+        member = container.members.get(name)
+        if is_reference(name) and (member is None or member.unsafe or member.size != info.files[name].bytes):
+            return
+
+    def read(name: str, most: int) -> bytes:
+        with container.open(name) as stream:
+            return stream.read(most)
+
+    try:
+        for name, cause in reference_problems(info, read):
+            yield Finding("error", name, f"{cause}.", REBUILD_REFERENCE)
+    except _UNREADABLE:
+        return
