@@ -87,7 +87,7 @@ slicer-demo: venv $(VENV)/.graphics ## the Slicer module without Slicer: panel a
 # short and hardly gain by a second thread. Which tests go to one process together, Testing/conftest.py says.
 DRAWING := Testing/scene Testing/slicerhost Testing/panel
 FAST := -m "not slow and not saelens"
-TWO := OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup
+TWO := OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadscope
 
 test: venv $(VENV)/.graphics ## the fast tests (one room: make test-one ARGS=Testing/cases)
 	@$(TWO) $(FAST) $(DRAWING:%=--ignore=%)

@@ -16,10 +16,21 @@ others each file goes to whichever process is free."""
 REAL_CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "brats2021"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Which tests go to one process together. (Marks of `--dist loadgroup` do nothing under pytest 9.2 with xdist 3.8:
+    each test went its own way, and the fixtures of every file were made twice.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRoomOrFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::")[0])
+            return str(file.parent if file.parent.name in ROOMS_WITH_SHARED_WORK else file)
+
+    return ByRoomOrFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    for item in items:
-        together = item.path.parent.name in ROOMS_WITH_SHARED_WORK
-        item.add_marker(pytest.mark.xdist_group(str(item.path.parent if together else item.path)))
     if REAL_CASES.is_dir():
         return
     absent = pytest.mark.skip(reason=f"needs the real cases, which are not in {REAL_CASES}")
