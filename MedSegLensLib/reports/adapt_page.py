@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 
 from MedSegLensLib.cases.case import MODALITY_NAMES
@@ -15,6 +14,7 @@ from MedSegLensLib.cases.writing import atomic_path
 from MedSegLensLib.reports.charts import Series, dots
 from MedSegLensLib.reports.figures import LABEL_COLOURS, anatomy, framed, grey_window, jpeg_uri, marked, outline_marks
 from MedSegLensLib.reports.lens_page import number, percent, signed
+from MedSegLensLib.reports.pages import template
 from MedSegLensLib.reports.planes import Planes
 
 if TYPE_CHECKING:
@@ -40,12 +40,8 @@ def write_adapt_page(facts: dict, pictures: "Sequence[Picture]", folder: Path) -
 
 def render_adapt_page(facts: dict, pictures: "Sequence[Picture]" = ()) -> str:
     """The page as HTML."""
-    loader = jinja2.PackageLoader("MedSegLensLib.reports", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "percent": percent, "signed": signed, "interval": interval}
-    return environment.get_template("adapt.html.j2").render(
+    page = template("adapt.html.j2", number=number, percent=percent, signed=signed, interval=interval)
+    return page.render(
         facts=facts,
         found=facts["methods"][NAME],
         ours=NAME,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from MedSegLensLib.cases.case import MODALITY_NAMES, Case
@@ -32,6 +31,7 @@ from MedSegLensLib.reports.atlas_pictures import (
     write_outlines,
 )
 from MedSegLensLib.reports.atlas_rows import latent_entry
+from MedSegLensLib.reports.pages import template
 from MedSegLensLib.reports.run_report import BACKGROUNDS, LABEL_WORDS, LABELS
 
 PAGE, DATA, IMAGES = "index.html", "data.js", "images"
@@ -246,11 +246,7 @@ def _facts(request: AtlasRequest, seen: list[_Seen], skipped: dict[str, str]) ->
 
 
 def _page(data: dict) -> str:
-    loader = jinja2.PackageLoader("MedSegLensLib.reports", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("atlas.html.j2").render(
+    return template("atlas.html.j2").render(
         data=data,
         heat=figures.HEAT,
         label_colours=[(LABELS[v], LABEL_WORDS[LABELS[v]], c) for v, c in figures.LABEL_COLOURS.items()],

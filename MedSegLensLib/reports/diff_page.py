@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-
 from MedSegLensLib.cases.writing import atomic_path
 from MedSegLensLib.diffing.comparison import CATEGORIES, CohortSide, Comparison, LatentFinding, Share
 from MedSegLensLib.errors import OutputError
@@ -34,6 +32,7 @@ from MedSegLensLib.reports.diff_words import (
     percent,
     threshold_words,
 )
+from MedSegLensLib.reports.pages import template
 
 if TYPE_CHECKING:
     from MedSegLensLib.cohorts.cohort import Cohort
@@ -75,15 +74,10 @@ def write_diff_page(
 
 def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) -> str:
     """The page as HTML."""
-    loader = jinja2.PackageLoader("MedSegLensLib.reports", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "percent": percent}
     kinds = MODEL_CLAIMS if comparison.kind == "models" else COHORT_CLAIMS
     main = main_shares(comparison)
     total = [share for share in main if share.total and (share.n or share.category in kinds)]
-    return environment.get_template("diff.html.j2").render(
+    return template("diff.html.j2", number=number, percent=percent).render(
         c=comparison,
         models=comparison.kind == "models",
         headline=headline(comparison),

@@ -6,10 +6,9 @@ One HTML file that holds its charts and styles and loads nothing; the same facts
 import json
 from pathlib import Path
 
-import jinja2
-
 from MedSegLensLib.cases.writing import atomic_path
 from MedSegLensLib.reports.charts import Series, bars, curve, dots
+from MedSegLensLib.reports.pages import template
 
 PAGE, DATA = "lens.html", "lens.json"
 
@@ -92,12 +91,7 @@ def render_lens_page(facts: dict) -> str:
         "edits": _edits(facts["selectivity"]),
         "curves": _curves(facts["training"]["log"]),
     }
-    loader = jinja2.PackageLoader("MedSegLensLib.reports", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "percent": percent, "signed": signed}
-    return environment.get_template("lens.html.j2").render(
+    return template("lens.html.j2", number=number, percent=percent, signed=signed).render(
         facts=facts, charts=charts, verdict=facts["verdict"], signs=SIGNS, targets=TARGET_WORDS, strata=STRATA_WORDS
     )
 

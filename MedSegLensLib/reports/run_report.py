@@ -6,12 +6,12 @@ The page holds its pictures, styles and scripts, loads nothing from anywhere, an
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from MedSegLensLib.cases.case import LABELS, MODALITY_NAMES, REGIONS
 from MedSegLensLib.cases.writing import atomic_path
 from MedSegLensLib.reports import figures, wording
+from MedSegLensLib.reports.pages import template
 from MedSegLensLib.reports.planes import PLANES, Planes
 from MedSegLensLib.reports.slices import best_slice, key_slice, scroll_slices
 
@@ -162,7 +162,7 @@ def render_run_report(report: RunReport) -> str:
         }
         for i in scroll_slices(brain, volumes, key)
     ]
-    return _template().render(
+    return template("run.html.j2").render(
         report=report,
         words=wording,
         region_words=REGION_WORDS,
@@ -216,11 +216,3 @@ def _usual_files(report: RunReport) -> dict[str, str]:
         **{f"activation-{i}.nii.gz": f"where latent {i} is active, on the case's own grid" for i in ids},
         "timings.json": "what each step took",
     }
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.PackageLoader("MedSegLensLib.reports", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("run.html.j2")

@@ -3,12 +3,12 @@
 import re
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from chromium import Chromium, chromium_path
 from comparison_samples import TAPS, cohorts_comparison, models_comparison
+from read_page import Read
 
 from MedSegLensLib.cohorts.acquisitions import Acquisition
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
@@ -27,44 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "editing"))
 from tiny_packs import write_tiny_pack  # noqa: E402
 
 SMALL = {"size": (48, 60, 20), "spacing": (3.5, 3.5, 7.0)}
-
-
-class Read(HTMLParser):
-    """Text without styles, rows of tables, and whether every tag closes."""
-
-    VOID = {"meta", "img"}
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.open, self.text, self.rows, self.links, self.images = [], "", [], [], []
-        self.feed(page)
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        elif tag == "a":
-            self.links.append(attributes["href"])
-        elif tag == "img":
-            self.images.append(attributes)
-
-    def handle_startendtag(self, tag, attributes):
-        pass
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" in self.open:
-            return
-        self.text += data
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += " ".join(data.split())
 
 
 # -- words and numbers ------------------------------------------------------------------------------------------------
@@ -158,7 +120,12 @@ def test_what_the_regions_hang_on_is_told_of_two_packs(models):
 
 
 def test_nothing_but_the_tables_is_linked_and_nothing_is_loaded(models):
-    assert set(models.links) == {"#words", "comparison.csv", "comparison.parquet", "comparison.json"}
+    assert {a["href"] for a in models.attributes_of("a")} == {
+        "#words",
+        "comparison.csv",
+        "comparison.parquet",
+        "comparison.json",
+    }
     page = render_diff_page(models_comparison())
     assert "default-src 'none'" in page and "http:" not in page and "https:" not in page
 
@@ -253,14 +220,15 @@ def test_pairs_are_pictured_side_by_side_and_a_case_that_cannot_be_opened_is_tol
     assert [path.name for path in files] == ["index.html", "comparison.parquet", "comparison.csv", "comparison.json"]
     assert all(path.is_file() for path in files) and said == sorted(said) and said[-1] == 1.0
     read = Read(files[0].read_text(encoding="utf-8"))
-    assert len(read.images) == 2 * (4 + 2 + 2) and all(i["src"].startswith("data:image/jpeg") for i in read.images)
+    images = read.attributes_of("img")
+    assert len(images) == 2 * (4 + 2 + 2) and all(i["src"].startswith("data:image/jpeg") for i in images)
     assert read.text.count("(a phantom, not a patient)") >= 8
     assert "No picture of gone" in read.text and "From 1 case that was opened" in read.text
     assert "Shared: latent" in read.text and "Specific to tiny-unet" in read.text
     assert "Specific to tiny-segformer" in read.text
     assert re.search(r"tiny-unet, latent \d+ of upcat_3: fires in [\d.]+ mL", read.text)
     assert re.search(r"Axial slice \d+ of 20, [IS] [\d.]+ mm\.", read.text)
-    sizes = {(image["width"], image["height"]) for image in read.images}
+    sizes = {(image["width"], image["height"]) for image in images}
     assert len(sizes) == 1, "both pictures of a pair have one size: that of pack A's grid of the case"
 
 

@@ -2,49 +2,15 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from lens_facts import lens_facts
+from read_page import Read
 
 from MedSegLensLib.errors import OutputError
 from MedSegLensLib.reports.charts import Series, bars, curve, dots
 from MedSegLensLib.reports.lens_page import render_lens_page, write_lens_page
-
-
-class Read(HTMLParser):
-    """Text, rows of the tables, and whether every tag closes."""
-
-    VOID = {"meta"}
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.open, self.text, self.rows, self.tags = [], "", [], []
-        self.feed(page)
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" in self.open:
-            return
-        self.text += data
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += " ".join(data.split())
 
 
 @pytest.fixture(scope="module")
