@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from MedSegLensLib.cases.case import MODALITY_NAMES
+from MedSegLensLib.cohorts.checks import shared_subjects
 from MedSegLensLib.diffing.comparison import Comparison, LatentFinding
 from MedSegLensLib.errors import CaseError, MedSegLensError
 from MedSegLensLib.packs.pack import LensPack
@@ -28,7 +29,7 @@ CASES = 2
 """Opened of each cohort at most."""
 SHARED, SPECIFIC = 4, 2
 """Pictures at most of what is shared (over all taps) and of what is specific, a side."""
-CORE = (1, 3)
+TUMOUR, CORE = (1, 2, 3), (1, 3)
 QUALITY = 82
 
 Progress = Callable[[str, float], None]
@@ -96,7 +97,7 @@ def _of_models(
         for n, (side, pack) in enumerate(zip("ab", packs, strict=True)):
             share = (2 * number + n) / (2 * len(chosen))
             say(f"pictures: {entry.name} with {pack.info.name}", share)
-            both.append(_seen(entry, pack, _taps(comparison, side), found, [*packs]))
+            both.append(_seen(entry, pack, _taps(comparison, side), found, packs))
         if all(both):
             seen.append(tuple(both))
             found.cases.append(_named(both[0]))
@@ -116,8 +117,8 @@ def _of_models(
 def _pair_of_models(comparison: Comparison, finding: LatentFinding, seen: list[tuple[SeenCase, SeenCase]]) -> Pair:
     """A latent and its partner on one slice of the case in which the latent is most at work, drawn on pack A's grid."""
     side = "ab".index(finding.side)
-    number = int(np.argmax([_in_tumour(both[side], finding.tap)[finding.latent] for both in seen]))
-    if not any(_in_tumour(both[side], finding.tap)[finding.latent] for both in seen):
+    number = int(np.argmax([both[side].totals(finding.tap, TUMOUR)[finding.latent] for both in seen]))
+    if not any(both[side].totals(finding.tap, TUMOUR)[finding.latent] for both in seen):
         number = int(np.argmax([both[side].totals(finding.tap)[finding.latent] for both in seen]))
     both = seen[number]
     own, base = both[side], both[0]
@@ -247,7 +248,7 @@ def _same_place(one: SeenCase, index: int, other: SeenCase) -> int:
 
 
 def _seen(
-    entry: "CohortCase", pack: LensPack, taps: set[str], found: Gallery, packs: list[LensPack]
+    entry: "CohortCase", pack: LensPack, taps: set[str], found: Gallery, packs: Sequence[LensPack]
 ) -> SeenCase | None:
     try:
         case = entry.read()
@@ -282,7 +283,7 @@ def _unseen_first(entries: "Iterable[CohortCase]", packs: Sequence[LensPack]) ->
 
 def _paired_first(cohorts: "Sequence[Cohort]", packs: Sequence[LensPack], most: int) -> "list[list[CohortCase]]":
     """Cases of each of two cohorts, of the same patients where both have them."""
-    common = set(cohorts[0].subjects) & set(cohorts[1].subjects)
+    common = shared_subjects(*cohorts)
     chosen = []
     for cohort in cohorts:
         entries = _unseen_first(cohort.cases, packs)
@@ -302,7 +303,7 @@ def _strongest(
     for finding in findings:
         if finding.category not in categories or any(finding.tap not in one.codes for one in seen):
             continue
-        tumour = sum(_in_tumour(one, finding.tap)[finding.latent] for one in seen)
+        tumour = sum(one.totals(finding.tap, TUMOUR)[finding.latent] for one in seen)
         total = sum(one.totals(finding.tap)[finding.latent] for one in seen)
         if total > 0:
             # The share in the tumour too, or a latent that lights up the whole brain would come before one of the rim.
@@ -311,13 +312,6 @@ def _strongest(
     ordered = [sorted(found, key=lambda pair: -pair[0]) for found in by_tap.values()]
     turns = max(map(len, ordered), default=0)
     return [found[turn][1] for turn in range(turns) for found in ordered if turn < len(found)][:most]
-
-
-def _in_tumour(one: SeenCase, tap: str) -> np.ndarray:
-    key = f"_tumour {tap}"
-    if key not in one.__dict__:
-        one.__dict__[key] = one.totals(tap, (1, 2, 3))
-    return one.__dict__[key]
 
 
 def _on(base: SeenCase, one: SeenCase, place: tuple[str, int] | None) -> np.ndarray | None:

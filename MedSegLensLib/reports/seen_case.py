@@ -1,6 +1,6 @@
 """A case as one pack saw it, with just what pictures of its latents need: the session itself is let go."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,6 +29,7 @@ class SeenCase:
     images: dict[str, np.ndarray]
     codes: dict[str, Codes]
     sampling: Sampling
+    _totals: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
     def by(case: Case, pack: LensPack, taps: set[str], says: str = "", progress: Progress | None = None) -> "SeenCase":
@@ -63,7 +64,12 @@ class SeenCase:
 
     def totals(self, tap: str, values: tuple[int, ...] | None = None) -> np.ndarray:
         """The sum of each latent's code over the brain, float64 (latents,); only where the segmentation has one of
-        these label values, where given."""
+        these label values, where given. Computed once: every finding asks for it."""
+        if (tap, values) not in self._totals:
+            self._totals[tap, values] = self._summed(tap, values)
+        return self._totals[tap, values]
+
+    def _summed(self, tap: str, values: tuple[int, ...] | None) -> np.ndarray:
         codes = self.codes[tap]
         weighted = codes.values.astype(np.float64)
         if values is not None:
