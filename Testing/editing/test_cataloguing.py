@@ -8,6 +8,9 @@ from MedSegLensLib.editing.cataloguing import TISSUES, catalogue_table_of, summa
 from MedSegLensLib.errors import CaseError
 
 
+@pytest.mark.parametrize(
+    "pack", ["unet", "segformer", pytest.param("segresnet", marks=pytest.mark.slow)], indirect=True, scope="session"
+)
 def test_the_catalogue_adds_up_over_cases(pack, session, case):
     unlike = Case("other", case.images, case.labels)
     table = catalogue_table_of(pack, [case, unlike])

@@ -1,6 +1,7 @@
 """A lens that was fitted to the segmentation gives it back better, and stays a lens."""
 
 import numpy as np
+import pytest
 import torch
 
 from MedSegLensLib.editing.finetuning import finetune
@@ -32,6 +33,9 @@ def divergence(session, lens):
     return total / voxels
 
 
+@pytest.mark.parametrize(
+    "pack", ["unet", "segformer", pytest.param("segresnet", marks=pytest.mark.slow)], indirect=True, scope="session"
+)
 def test_the_spliced_segmentation_comes_nearer_to_the_plain_one(session, case):
     pack = session.pack
     lens = session.lenses[pack.default_tap]

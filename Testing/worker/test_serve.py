@@ -156,6 +156,7 @@ def test_no_request_brings_the_worker_down_or_gets_by_without_the_key(client, me
     assert "memory_gb" in own.heartbeat()
 
 
+@pytest.mark.slow
 def test_a_client_that_falls_silent_loses_its_cases_and_can_come_back(certificate, volumes, pack, monkeypatch):
     from MedSegLensLib.worker import client as module
 

@@ -99,6 +99,7 @@ def test_when_the_client_is_killed_the_worker_ends_and_leaves_nothing(marked, ow
     assert not list(own_shared.iterdir())
 
 
+@pytest.mark.slow
 def test_a_worker_without_work_ends_and_the_next_request_starts_it_again(own_shared, volumes, pack):
     client = WorkerClient(idle_seconds=1.0)
     session = client.open_case(volumes, "idle", str(pack)).result(SECONDS)
@@ -151,6 +152,7 @@ def test_a_ceiling_admits_what_fits_and_names_what_does_not():
         ceiling.admit(10_000 * 10**9, "the sky")
 
 
+@pytest.mark.slow
 def test_without_room_for_shared_memory_the_volumes_go_through_the_connection(tmp_path, monkeypatch, volumes, pack):
     small = tmp_path / "small"
     small.mkdir()
@@ -198,6 +200,7 @@ def test_no_interpreter_and_one_without_torch_are_told_apart(own_shared, tmp_pat
     client.close()
 
 
+@pytest.mark.slow
 def test_a_pack_that_changed_or_went_is_said_when_the_case_is_opened_again(own_shared, volumes, pack, tmp_path):
     import shutil
 
