@@ -1,9 +1,9 @@
 """Cohorts by name: one description each, in a folder of the user's data."""
 
-import os
 import re
 from pathlib import Path
 
+from MedSegLensLib.cases.user_data import user_folder
 from MedSegLensLib.errors import OutputError, UsageError
 
 FOLDER_VARIABLE = "MEDSEGLENS_COHORTS"
@@ -11,11 +11,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 
 
 def default_folder() -> Path:
-    """$MEDSEGLENS_COHORTS, else the user's folder of data ($XDG_DATA_HOME or ~/.local/share) / medseglens / cohorts."""
-    if os.environ.get(FOLDER_VARIABLE):
-        return Path(os.environ[FOLDER_VARIABLE]).expanduser()
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "medseglens" / "cohorts"
+    """$MEDSEGLENS_COHORTS, else in the user's folder of data."""
+    return user_folder(FOLDER_VARIABLE, "cohorts")
 
 
 def registered() -> dict[str, Path]:

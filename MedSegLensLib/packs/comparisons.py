@@ -7,14 +7,15 @@ do (`packs.notes`): a retrained lens wears no old finding. Imports no torch: the
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from MedSegLensLib.errors import OutputError, PackError
+from MedSegLensLib.cases.user_data import user_folder, write_user_file
+from MedSegLensLib.errors import PackError
 from MedSegLensLib.packs.checked_json import canonical_json, parse_json, schema_problems
+from MedSegLensLib.packs.notes import plain_name
 
 VERSION = 1
 SCHEMA = Path(__file__).parent / "schema" / "comparison.schema.json"
@@ -168,22 +169,15 @@ class PackFindings:
 
 
 def save_comparison(comparison: PackComparison, folder: Path | None = None) -> Path:
-    """Keep a comparison in `folder`, else `default_folder`, in place of an earlier one of the same things; whole or not
-    at all. Raises OutputError where it cannot be written, PackError for one that cannot be kept."""
-    from MedSegLensLib.cases.writing import atomic_path
-
+    """Keep a comparison in `folder`, else in the user's folder of data, in place of an earlier one of the same things;
+    whole or not at all. Raises OutputError where it cannot be written, PackError for one that cannot be kept."""
     text = json.dumps(comparison.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
     problems = schema_problems(json.loads(text), SCHEMA)
     if problems or len(text.encode()) > MAX_BYTES:
         cause = f"it cannot be kept ({problems[0] if problems else 'it is too large'})."
         raise PackError(f"comparison of {comparison.pack}", cause, "Please report this.")
     path = comparison_folder(comparison.pack, folder) / f"{file_name(comparison)}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise OutputError(path, f"its folder cannot be made ({problem.strerror}).", "Choose another.") from problem
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    write_user_file(path, text)
     return path
 
 
@@ -237,18 +231,8 @@ def checked_comparison(path: Path | str, document: object, pack: str) -> PackCom
 
 
 def comparison_folder(pack: str, folder: Path | None = None) -> Path:
-    """Where the user's comparisons of a pack of this name lie: in `folder`, else in `default_folder`."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", pack).strip(".")[:100] or "pack"
-    return (folder or default_folder()) / plain
-
-
-def default_folder() -> Path:
-    """$MEDSEGLENS_COMPARISONS, else the user's folder of data ($XDG_DATA_HOME or ~/.local/share) / medseglens /
-    comparisons."""
-    if os.environ.get(FOLDER_VARIABLE):
-        return Path(os.environ[FOLDER_VARIABLE]).expanduser()
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "medseglens" / "comparisons"
+    """Where the user's comparisons of a pack of this name lie: in `folder`, else in the user's folder of data."""
+    return (folder or user_folder(FOLDER_VARIABLE, FOLDER)) / plain_name(pack)
 
 
 def file_name(comparison: PackComparison) -> str:

@@ -9,13 +9,13 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedSegLensLib.errors import OutputError, PackError, UsageError
+from MedSegLensLib.cases.user_data import user_folder, write_user_file
+from MedSegLensLib.errors import PackError, UsageError
 from MedSegLensLib.packs.checked_json import canonical_json, parse_json, schema_problems
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Notes:
 
     def save(self) -> None:
         """Write the file, whole or not at all; its folder is made. Raises OutputError where it cannot be written."""
-        self._write(self.path, self._json())
+        write_user_file(self.path, self._json())
 
     def export(self, kind: str) -> str:
         """The notes on the lenses that the pack has now, as 'csv' or 'json' text. Raises UsageError otherwise."""
@@ -130,7 +130,7 @@ class Notes:
     def export_to(self, path: Path) -> None:
         """Write `export` to a file; its ending, .csv or .json, says the kind."""
         kind = Path(path).suffix.lower().lstrip(".")
-        self._write(Path(path), self.export(kind))
+        write_user_file(Path(path), self.export(kind))
 
     def import_from(self, path: Path) -> int:
         """Take over the notes of a file that was exported as JSON, over those that are there; returns how many.
@@ -151,17 +151,6 @@ class Notes:
         ]
         return json.dumps(_document(self.pack, rows), indent=2, ensure_ascii=False) + "\n"
 
-    @staticmethod
-    def _write(path: Path, text: str) -> None:
-        from MedSegLensLib.cases.writing import atomic_path
-
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise OutputError(path, f"its folder cannot be made ({problem.strerror}).", "Choose another.") from problem
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
-
 
 def notes_of(pack: "LensPack", folder: Path | None = None) -> Notes:
     """The user's notes on an open pack. Raises PackError for a file of notes that cannot be read."""
@@ -170,17 +159,13 @@ def notes_of(pack: "LensPack", folder: Path | None = None) -> Notes:
 
 
 def notes_path(pack: str, folder: Path | None = None) -> Path:
-    """Where the notes on a pack of this name lie: in `folder`, else in `default_folder`."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", pack).strip(".")[:100] or "pack"
-    return (folder or default_folder()) / f"{plain}.notes.json"
+    """Where the notes on a pack of this name lie: in `folder`, else in the user's folder of data."""
+    return (folder or user_folder(FOLDER_VARIABLE, "notes")) / f"{plain_name(pack)}.notes.json"
 
 
-def default_folder() -> Path:
-    """$MEDSEGLENS_NOTES, else the user's folder of data ($XDG_DATA_HOME or ~/.local/share) / medseglens / notes."""
-    if os.environ.get(FOLDER_VARIABLE):
-        return Path(os.environ[FOLDER_VARIABLE]).expanduser()
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "medseglens" / "notes"
+def plain_name(pack: str) -> str:
+    """A pack's name as that of a file or folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", pack).strip(".")[:100] or "pack"
 
 
 def lens_hash(info: "PackInfo", tap: str) -> str:
