@@ -116,28 +116,31 @@ class GainFit:
     def gains(self, chosen: Sequence[int], start: Sequence[float] | None = None) -> np.ndarray:
         """The fitted gains of these units, from `start` (1) on: float64 (len(chosen),), 0 to `LARGEST_GAIN`."""
         chosen = list(chosen)
-        directions = self.units.directions[chosen]
-        values = [torch.from_numpy(look.values[chosen]) for look in self.looks]
         begin = torch.tensor([1.0] * len(chosen) if start is None else list(start), dtype=torch.float32)
         theta = torch.logit((begin / LARGEST_GAIN).clamp(1e-3, 1 - 1e-3))
 
-        def of_look(look: Look, value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        def of_look(look: Look, near, effects: torch.Tensor, base: torch.Tensor | float, theta: torch.Tensor):
             gain = LARGEST_GAIN * torch.sigmoid(theta)
-            added = directions.T @ ((gain - 1)[:, None] * value)  # (C, tokens)
-            return self._loss(look, self._logits(look, added))
+            return self._loss(look, near(base + torch.tensordot(gain - 1, effects, 1)))
 
         def held(theta: torch.Tensor) -> torch.Tensor:
             return self.sparse * torch.log(LARGEST_GAIN * torch.sigmoid(theta)).abs().mean()
 
-        terms = [partial(of_look, look, value) for look, value in zip(self.looks, values, strict=True)]
+        terms = [partial(of_look, look, *self._effects(look, chosen)) for look in self.looks]
         theta = descend(theta, [*terms, held], STEPS)
         return (LARGEST_GAIN * torch.sigmoid(theta)).double().numpy()
 
-    def _logits(self, look: Look, added: torch.Tensor) -> torch.Tensor:
-        change = _placed(self.session.replay.tap_shapes[self.tap], look.tokens, added)
-        if look.base is not None:
-            change = change + look.base
-        return self.session.replay.logits_near(self.tap, look.sample, change, look.box)
+    @torch.no_grad()
+    def _effects(self, look: Look, chosen: list[int]):
+        """The tail of a look, what doubling each unit adds where it starts, (J, C, *window), and what is there yet."""
+        replay = self.session.replay
+        near = replay.near(self.tap, look.sample, look.box)
+        tokens, effects = torch.from_numpy(look.tokens), []
+        for j in chosen:
+            map_ = torch.zeros(replay.tap_shapes[self.tap][1:])
+            map_[tokens] = torch.from_numpy(look.values[j])
+            effects.append(near.effect(map_, self.units.directions[j]).float())
+        return near, torch.stack(effects), 0.0 if look.base is None else near.change(look.base).float()
 
     def _loss(self, look: Look, logits: torch.Tensor) -> torch.Tensor:
         in_region, outside = log_odds_of(logits, self.target)
@@ -146,13 +149,6 @@ class GainFit:
             return pull / self.weight
         moved = (look.before.exp() * (look.before - logits.log_softmax(0))).sum(0)
         return (pull + self.stay * (moved * look.keep).sum()) / self.weight
-
-
-def _placed(shape: tuple[int, ...], tokens: np.ndarray, values: torch.Tensor) -> torch.Tensor:
-    """values (C, n) at the n tokens (bool, *tap grid) of a map (C, *tap grid) that is 0 elsewhere."""
-    flat = torch.zeros(shape[0], int(np.prod(shape[1:])))
-    cells = torch.from_numpy(np.flatnonzero(tokens))
-    return flat.index_copy(1, cells, values).reshape(shape)
 
 
 def looks_at(

@@ -4,6 +4,7 @@ Same two verbs as `replay.Replay`; an edit runs the whole network again on the s
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -77,9 +78,31 @@ class HookedReplay:
                 logits = self.network(self._input([sample])).float()
             yield sample, everywhere, (read(logits) if read else logits)[0]
 
+    def near(self, tap: str, sample: int, box: Box) -> "HookedNear":
+        return HookedNear(self, tap, sample, box)
+
     def logits_near(self, tap: str, sample: int, change: torch.Tensor, box: Box) -> torch.Tensor:
-        with changed(self.network, {tap: lambda x: x + change[None].to(x)}):
-            return self.network(self._input([sample]))[(0, slice(None), *box)].float()
+        return self.near(tap, sample, box)(change)
 
     def _input(self, samples: list[int]) -> torch.Tensor:
         return self.engine.place(self.sampling.inputs(self.volume, samples))
+
+
+@dataclass(frozen=True)
+class HookedNear:
+    """See `near.Near`: the tail starts at the tap."""
+
+    replay: HookedReplay
+    tap: str
+    sample: int
+    box: Box
+
+    def effect(self, map_: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("...,c->c...", map_, direction)
+
+    def change(self, change: torch.Tensor) -> torch.Tensor:
+        return change
+
+    def __call__(self, added: torch.Tensor) -> torch.Tensor:
+        with changed(self.replay.network, {self.tap: lambda x: x + added[None].to(x)}):
+            return self.replay.network(self.replay._input([self.sample]))[(0, slice(None), *self.box)].float()

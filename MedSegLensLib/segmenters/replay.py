@@ -36,6 +36,7 @@ from MedSegLensLib.segmenters.graph import (
     with_outputs,
 )
 from MedSegLensLib.segmenters.locality import Locality, locality, make_size_free
+from MedSegLensLib.segmenters.near import Near
 from MedSegLensLib.segmenters.sampling import Box, Sampling, union, whole
 from MedSegLensLib.segmenters.threads import alone, in_order
 
@@ -258,24 +259,21 @@ class Replay:
             for result in results:
                 yield from result
 
+    def near(self, tap: str, sample: int, box: Box) -> Near:
+        """The tail behind a tap for a box of one sample, through a crop of it where the tail is local."""
+        tail = self._tails[tap, True]
+        crop = tail.local.crop(box) if tail.local else whole(self.sampling.sample_shape)
+        start, skips = self._cropped(tail, [sample], crop)
+        inside = tuple(slice(b.start - c.start, b.stop - c.start) for b, c in zip(box, crop, strict=True))
+        return Near(tail.module, start, skips, self._window(tail.entry.name, crop), inside, tail.collapsed)
+
     def logits_near(self, tap: str, sample: int, change: torch.Tensor, box: Box) -> torch.Tensor:
         """Logits (K, *box) of one sample with `change` (C, *tap grid) added at the tap.
 
-        For derivatives with respect to the tap: autograd runs through the tail only, and through a crop of it where
-        the tail is local.
+        For derivatives with respect to the tap: autograd runs through the tail only.
         """
-        tail = self._tails[tap, True]
-        crop = tail.local.crop(box) if tail.local else whole(self.sampling.sample_shape)
-        window = self._window(tail.entry.name, crop)
-        if tail.collapsed:
-            each_channel = tail.collapsed.carried(torch.eye(len(change), device=change.device))
-            added = tail.collapsed.added(change[None], each_channel, window)
-        else:
-            added = change[(slice(None), *window)][None]
-        start, skips = self._cropped(tail, [sample], crop)
-        logits = tail.module(start + added.to(start.dtype), *skips)
-        inside = tuple(slice(b.start - c.start, b.stop - c.start) for b, c in zip(box, crop, strict=True))
-        return logits[(0, slice(None), *inside)].float()
+        near = self.near(tap, sample, box)
+        return near(near.change(change))
 
     def _cores(self, local: Locality | None, touched: dict[int, np.ndarray]) -> dict[int, Box]:
         """The output that a change of each sample's `touched` cells (*tap grid) can reach, as one box."""
