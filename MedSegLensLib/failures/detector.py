@@ -1,0 +1,328 @@
+"""The detection as a whole: a classifier for each kind of place, and a regression of the Dice for each region.
+
+detector = fit_detector(pack, cohort.cases, progress)     # a dict of plain JSON, which a pack's reference keeps
+judge = Detector.from_json(detector)
+risks = judge.risks(readings)                             # of the places of a case
+
+Everything that is fitted is judged out of fold by patient: a patient's simulated acquisitions stay together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from MedSegLensLib.cohorts.mapping import key_of, map_cases
+from MedSegLensLib.diffing.dictionaries import TapDictionaries, at_work, opened
+from MedSegLensLib.editing.pack_at_work import PackAtWork
+from MedSegLensLib.errors import CaseError, PackError
+from MedSegLensLib.failures.features import WRONG, Basis, Readings, case_features, place_features
+from MedSegLensLib.failures.findings import MISSED
+from MedSegLensLib.failures.place_model import STRENGTHS, PlaceModel, calibrate, fit_place_model
+from MedSegLensLib.failures.place_readings import LAYOUT, read_places
+from MedSegLensLib.failures.quality import FEWEST, PENALTIES, QualityModel, fit_quality, interval_of
+from MedSegLensLib.failures.suspects import JUDGED, KINDS
+
+if TYPE_CHECKING:
+    from MedSegLensLib.cases.case import Case
+    from MedSegLensLib.cohorts.cohort import CohortCase
+    from MedSegLensLib.editing.session import Session
+    from MedSegLensLib.packs.pack import LensPack
+
+FORMAT = 1
+PATIENTS = 3
+"""Below this many, nothing can be judged out of fold."""
+
+THIN_MM = 2.0
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """basis: what is usual. places: by kind of place (`suspects.KINDS`). quality: by region; a region of which the
+    reference had too few cases is not there. facts: what it was fitted on and how well it does out of fold."""
+
+    basis: Basis
+    places: tuple[PlaceModel, ...]
+    quality: dict[str, QualityModel]
+    facts: dict
+
+    def risks(self, readings: Readings) -> np.ndarray:
+        """Of each place, float64 (places,)."""
+        names, features = place_features(readings, self.basis)
+        risks, kinds = np.zeros(len(features)), readings["places"][:, 0]
+        for kind, model in enumerate(self.places):
+            own = kinds == kind
+            risks[own] = model.risks(names, features[own])
+        return risks
+
+    def to_json(self) -> dict:
+        return {
+            "format": FORMAT,
+            "layout": LAYOUT,
+            "basis": self.basis.to_json(),
+            "places": [
+                {"kind": kind, "form": form} | model.to_json()
+                for (kind, form), model in zip(KINDS, self.places, strict=True)
+            ],
+            "quality": [model.to_json() for model in self.quality.values()],
+            "facts": self.facts,
+        }
+
+    @staticmethod
+    def from_json(document: dict) -> "Detector":
+        """Raises PackError for a document that is no detector of this version, or holds numbers that are not finite."""
+        remedy = "Add the reference again with `medseglens pack add-reference`."
+        if not isinstance(document, dict) or (document.get("format"), document.get("layout")) != (FORMAT, LAYOUT):
+            raise PackError("detector", "it was written by another version of MedSegLens.", remedy)
+        try:
+            if [(one["kind"], one["form"]) for one in document["places"]] != list(KINDS):
+                raise ValueError("its kinds of places are others")
+            detector = Detector(
+                Basis.from_json(document["basis"]),
+                tuple(PlaceModel.from_json(one) for one in document["places"]),
+                {str(one["region"]): QualityModel.from_json(one) for one in document["quality"]},
+                dict(document["facts"]),
+            )
+            detector.check()
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as problem:
+            raise PackError("detector", f"it is damaged ({problem!r:.80}).", remedy) from None
+        return detector
+
+    def check(self) -> None:
+        """Raise ValueError where a number is not finite, or sizes do not fit."""
+        for model in (*self.places, *self.quality.values()):
+            arrays = (model.mean, model.scale, model.coefficients, np.array([model.intercept]))
+            if not all(np.isfinite(array).all() for array in arrays) or (model.scale <= 0).any():
+                raise ValueError("a number is not finite, or a scale not above 0")
+        for tap in self.basis.taps:
+            scale, usual, spread = self.basis.scale[tap], self.basis.usual[tap], self.basis.spread[tap]
+            if not usual.shape == spread.shape or usual.shape[1:] != scale.shape:
+                raise ValueError(f"the sizes at {tap} do not fit")
+            if not all(np.isfinite(array).all() for array in (scale, usual, spread)):
+                raise ValueError(f"a number at {tap} is not finite")
+
+
+@dataclass(frozen=True)
+class PlaceReading:
+    """A work for `map_cases`: the readings of a labelled case's places, with the truth."""
+
+    pack: PackAtWork
+
+    def key(self) -> str:
+        return key_of(self, LAYOUT)
+
+    def __call__(self, case: "CohortCase") -> Readings:
+        volumes = case.read()
+        if volumes.labels is None:
+            cause = "it has no labels, and where a segmentation is wrong cannot be learned without."
+            raise CaseError(case.name, cause, "Leave it out, or add its labels.")
+        session = reading_session(self.pack, volumes)
+        return read_places(session, session.conformed.labels(volumes.labels))[1]
+
+
+def reading_session(work: PackAtWork, case: "Case") -> "Session":
+    """A session that reads and edits nothing. A pack that takes slice by slice is given every second slice of a case
+    whose slices are thin: what is seen in a slice stays what it was, and a cohort is read in half the time."""
+    pack = work.open()
+    if pack.info.segmenter.sampling == "slices":
+        case = every_second_slice(case)
+    return opened(work, tuple(TapDictionaries(tap) for tap in pack.taps)).session(case, edits=False)
+
+
+def every_second_slice(case: "Case") -> "Case":
+    """The case with every second slice from foot to head; as it is where its slices are thicker than `THIN_MM`."""
+    direction = np.abs(np.reshape(case.reference.GetDirection(), (3, 3))[2])
+    axis = int(direction.argmax())
+    if case.reference.GetSpacing()[axis] > THIN_MM:
+        return case
+    step = tuple(slice(None, None, 2 if i == axis else 1) for i in range(3))
+    images = {modality: image[step] for modality, image in case.images.items()}
+    return replace(case, images=images, labels=None if case.labels is None else case.labels[step])
+
+
+def fit_detector(
+    pack: "LensPack", cases: "Sequence[CohortCase]", progress: Progress, journal: Path | None = None
+) -> dict:
+    """The detector of a pack from labelled cases, among them some that fail (simulated acquisitions), as plain JSON.
+
+    Raises CaseError where no case can be used, or those that can are of fewer than `PATIENTS` patients.
+    """
+    work = PlaceReading(at_work(pack))
+    readings, patients = [], []
+    for case, arrays in map_cases(work, cases, journal, progress=progress):
+        readings.append(arrays)
+        patients.append(case.subject)
+    return fit(readings, patients).to_json()
+
+
+def fit(readings: Sequence[Readings], patients: Sequence[str]) -> Detector:
+    """The detector of readings with the truth, a patient's name for each."""
+    fitted = _Fit(list(readings), np.array(patients))
+    return fitted.detector()
+
+
+class _Fit:
+    """Fits on parts of the cases: `risks_without` keeps what was fitted without some patients."""
+
+    def __init__(self, readings: list[Readings], patients: np.ndarray):
+        self.readings, self.patients = readings, patients
+        self.names = sorted(set(patients.tolist()))
+        if len(self.names) < PATIENTS:
+            cause = f"its cases are of {len(self.names)} patients, and each has to be judged by what others taught."
+            raise CaseError("reference", cause, f"Give labelled cases of {PATIENTS} patients or more.")
+        self._strengths: list[float] | None = None
+        self._tables: dict = {}
+        self._models: dict = {}
+
+    def detector(self) -> Detector:
+        everyone = frozenset(self.names)
+        basis, models = self._table(everyone)[0], self.models(everyone)
+        risks = [self.risks_within(everyone)[i] for i in range(len(self.readings))]
+        quality, facts = {}, {}
+        for region in JUDGED:
+            model = self.quality(everyone, region, interval=True)
+            if model is not None:
+                quality[region] = model
+        wrong = [one["wrong"] > WRONG for one in self.readings]
+        for k, (kind, form) in enumerate(KINDS):
+            own = [one["places"][:, 0] == k for one in self.readings]
+            score = np.concatenate([r[o] for r, o in zip(risks, own, strict=True)])
+            truth = np.concatenate([w[o] for w, o in zip(wrong, own, strict=True)])
+            facts[f"{kind}, {form}"] = {
+                "places": len(truth),
+                "wrong": int(truth.sum()),
+                "auroc": auroc(score, truth),
+                "features": len(models[k].names),
+            }
+        facts = {"cases": len(self.readings), "patients": len(self.names), "out of fold": facts}
+        return Detector(basis, models, quality, facts)
+
+    # -- places -----------------------------------------------------------------------------------------------------
+
+    def _table(self, among: frozenset) -> tuple[Basis, list[str], list[np.ndarray]]:
+        """The basis of some patients, and by it the features of all cases' places."""
+        if among not in self._tables:
+            basis = Basis.fit([r for r, p in zip(self.readings, self.patients, strict=True) if p in among])
+            tables = [place_features(one, basis) for one in self.readings]
+            self._tables[among] = basis, tables[0][0], [table.astype(np.float32) for _, table in tables]
+        return self._tables[among]
+
+    def _raw(self, among: frozenset) -> list[PlaceModel]:
+        """Uncalibrated models of some patients, by kind."""
+        if among not in self._models:
+            _, names, tables = self._table(among)
+            self._models[among] = [
+                fit_place_model(names, *self._stacked(tables, among, k), self.strengths()[k]) for k in range(len(KINDS))
+            ]
+        return self._models[among]
+
+    def strengths(self) -> list[float]:
+        """The penalty by kind that gives the smallest log loss with one fold a patient: one number a kind, chosen once
+        and used in every fold."""
+        if self._strengths is None:
+            self._strengths = []
+            for k in range(len(KINDS)):
+                losses = []
+                for strength in STRENGTHS:
+                    loss = 0.0
+                    for one in self.names:
+                        rest = frozenset(self.names) - {one}
+                        _, names, tables = self._table(rest)
+                        model = fit_place_model(names, *self._stacked(tables, rest, k), strength)
+                        features, wrong = self._stacked(tables, {one}, k)
+                        risk = np.clip(model.risks(names, features), 1e-6, 1 - 1e-6)
+                        loss -= float(np.log(np.where(wrong, risk, 1 - risk)).sum())
+                    losses.append(loss)
+                self._strengths.append(STRENGTHS[int(np.argmin(losses))])
+        return self._strengths
+
+    def _stacked(self, tables: list[np.ndarray], among, kind: int) -> tuple[np.ndarray, np.ndarray]:
+        features, wrong = [], []
+        for table, one, patient in zip(tables, self.readings, self.patients, strict=True):
+            if patient in among:
+                own = one["places"][:, 0] == kind
+                features.append(table[own])
+                wrong.append(one["wrong"][own] > WRONG)
+        return np.concatenate(features), np.concatenate(wrong)
+
+    def models(self, among: frozenset) -> tuple[PlaceModel, ...]:
+        """Models of some patients, by kind, calibrated by scores of those patients out of fold."""
+        scores = self._scores_within(among)
+        models = []
+        for k, model in enumerate(self._raw(among)):
+            own = [(scores[i][one["places"][:, 0] == k], one) for i, one in enumerate(self.readings) if i in scores]
+            wrong = np.concatenate([one["wrong"][one["places"][:, 0] == k] > WRONG for _, one in own])
+            models.append(calibrate(model, np.concatenate([score for score, _ in own]), wrong))
+        return tuple(models)
+
+    def _scores_within(self, among: frozenset) -> dict[int, np.ndarray]:
+        """Scores of the places of some patients' cases, each by models of the others of them, by number of the case."""
+        scores = {}
+        for one in among:
+            rest = among - {one}
+            _, names, tables = self._table(rest)
+            for i in np.flatnonzero(self.patients == one):
+                kinds, score = self.readings[i]["places"][:, 0], np.zeros(len(tables[i]))
+                for k, model in enumerate(self._raw(rest)):
+                    own = kinds == k
+                    score[own] = model.contributions(names, tables[i][own]).sum(1) + model.intercept
+                scores[int(i)] = score
+        return scores
+
+    def risks_within(self, among: frozenset) -> dict[int, np.ndarray]:
+        """Risks of the places of some patients' cases, each by models of the others of them, by number of the case.
+        The calibration alone, two numbers a kind, has seen all of them."""
+        models, risks = self.models(among), {}
+        for i, score in self._scores_within(among).items():
+            kinds, risk = self.readings[i]["places"][:, 0], np.zeros(len(score))
+            for k, model in enumerate(models):
+                own = kinds == k
+                risk[own] = model.calibrated(score[own])
+            risks[i] = risk
+        return risks
+
+    # -- cases ------------------------------------------------------------------------------------------------------
+
+    def case_table(self, among: frozenset, region: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Names, features (cases, F), Dice and patients of the cases of some patients that have the region."""
+        basis, risks = self._table(among)[0], self.risks_within(among)
+        rows = [i for i in sorted(risks) if np.isfinite(self.readings[i]["dice"][JUDGED.index(region)])]
+        tables = [case_features(self.readings[i], risks[i], basis, region) for i in rows]
+        names = tables[0][0] if tables else []
+        features = np.stack([values for _, values in tables]) if tables else np.zeros((0, 0))
+        dice = np.array([self.readings[i]["dice"][JUDGED.index(region)] for i in rows])
+        return names, features, dice, self.patients[rows]
+
+    def quality(self, among: frozenset, region: str, interval: bool = False) -> QualityModel | None:
+        """The regression of some patients; None where too few of their cases have the region."""
+        names, features, dice, patients = self.case_table(among, region)
+        if len(dice) < FEWEST or len(set(patients.tolist())) < 2:
+            return None
+        likely = {penalty: np.zeros(len(dice)) for penalty in PENALTIES}
+        for one in sorted(set(patients.tolist())):
+            out = patients == one
+            for penalty in PENALTIES:
+                model = fit_quality(region, names, features[~out], dice[~out], penalty)
+                likely[penalty][out] = model.dice(features[out])
+        penalty = min(PENALTIES, key=lambda p: float(np.square(likely[p] - dice).sum()))
+        model = fit_quality(region, names, features, dice, penalty)
+        if interval:
+            low, high = interval_of(likely[penalty], dice)
+            model = replace(model, low=low, high=high)
+        return model
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Area under the ROC curve; None where one class is absent."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positive, scores)) if positive.any() and not positive.all() else None
+
+
+def is_missed(kinds: np.ndarray) -> np.ndarray:
+    """Whether places of these kinds are missed ones, bool."""
+    return np.array([kind == MISSED for kind, _ in KINDS])[kinds]
