@@ -1,4 +1,6 @@
-"""The smallest box around what is true in a mask."""
+"""The smallest box around what is true in a mask, and a box with a margin."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +11,11 @@ def box_of(mask: np.ndarray) -> Box | None:
     """The smallest box that holds all that is true in a bool mask of any number of axes; None where nothing is."""
     first, last = boxes_of(mask[None])
     return None if last[0, 0] == 0 else tuple(slice(int(a), int(b)) for a, b in zip(first[0], last[0], strict=True))
+
+
+def widened(box: Box, margins: Sequence[int], shape: Sequence[int]) -> Box:
+    """The box wider by a margin on either side of each axis, within a grid of this shape."""
+    return tuple(slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, margins, shape, strict=True))
 
 
 def boxes_of(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

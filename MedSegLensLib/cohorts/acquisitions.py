@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
+from MedSegLensLib.cases.boxes import box_of, widened
 from MedSegLensLib.cases.case import MODALITIES, MODALITY_NAMES, Case
 from MedSegLensLib.cases.foreground import background_value, brain_mask, looks_unstripped
 from MedSegLensLib.cases.grid import voxel_ml
@@ -161,7 +162,7 @@ class Acquisition:
         brain = brain_mask({modality: image}) if whole else inside
         spacing = np.array(image.GetSpacing())[::-1]
         # Only the brain and some air around it go through: a third of BraTS's grid, and of the time.
-        box = _box(inside, np.ceil(AROUND_MM / spacing).astype(int))
+        box = widened(box_of(inside), np.ceil(AROUND_MM / spacing).astype(int).tolist(), inside.shape)
         array = np.where(inside[box], given[box] - np.float32(floor), 0).astype(np.float32)
         which = MODALITIES.index(modality)
         volume = Volume(
@@ -201,12 +202,3 @@ def _filled(words: str, strength: float) -> str:
         return f"{float(base or 0) + float(slope) * strength:.3g}"
 
     return re.sub(r"\{([\d.+]+):g\}", number, words)
-
-
-def _box(inside: np.ndarray, margin: np.ndarray) -> tuple[slice, ...]:
-    """The box around what was measured, wider by `margin` voxels."""
-    box = []
-    for axis, wider in enumerate(margin):
-        where = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(max(0, int(where[0]) - wider), min(inside.shape[axis], int(where[-1]) + 1 + wider)))
-    return tuple(box)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from MedSegLensLib.cases.boxes import box_of
+from MedSegLensLib.cases.boxes import box_of, widened
 from MedSegLensLib.cases.case import REGIONS, Case
 from MedSegLensLib.cases.conform import conform
 from MedSegLensLib.diffing.tails import Behind, BehindHook, TailReader
@@ -222,4 +222,4 @@ def _box_in_question(reference: torch.Tensor, logits: torch.Tensor) -> Box:
     asked = (reference > 0) | (1 - logits.softmax(1)[:, 0] > IN_QUESTION)
     shape = tuple(reference.shape[1:])
     box = box_of(asked.any(0).cpu().numpy()) or whole(shape)
-    return tuple(slice(max(0, b.start - MARGIN), min(n, b.stop + MARGIN)) for b, n in zip(box, shape, strict=True))
+    return widened(box, [MARGIN] * len(box), shape)

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from MedSegLensLib.cases.boxes import box_of, boxes_of
+from MedSegLensLib.cases.boxes import box_of, boxes_of, widened
 
 masks = arrays(bool, array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.booleans())
 
@@ -30,3 +30,8 @@ def test_many_boxes_at_once_are_the_same(masks):
     for mask, low, high in zip(masks, first, last, strict=True):
         box = box_of(mask)
         assert (tuple(map(slice, low, high)) == box) if box else not high.any()
+
+
+def test_a_box_is_wider_by_its_margin_and_ends_with_the_grid():
+    box = (slice(3, 5), slice(0, 2), slice(7, 9))
+    assert widened(box, (1, 2, 4), (10, 10, 10)) == (slice(2, 6), slice(0, 4), slice(3, 10))
