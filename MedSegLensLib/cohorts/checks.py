@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from MedSegLensLib.cases.case import MODALITIES
-from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
+from MedSegLensLib.cohorts.cohort import Cohort
 from MedSegLensLib.cohorts.found import several
 from MedSegLensLib.errors import CaseError
 
@@ -57,13 +57,6 @@ def require_cases(cohort: Cohort, least: int, why: str) -> None:
             f"it has {there} patient{'s' * (there != 1)}, and {least} are the least {why}.",
             "Add cases to it.",
         )
-
-
-def pairs(x: Cohort, y: Cohort) -> list[tuple[CohortCase, CohortCase]]:
-    """Cases of the same name and patient in both, in the order of `x`: a case and its simulated acquisition, say."""
-    by_name = {case.name: case for case in y.cases}
-    found = [(case, by_name[case.name]) for case in x.cases if case.name in by_name]
-    return [(a, b) for a, b in found if a.subject == b.subject]
 
 
 def shared_subjects(x: Cohort, y: Cohort) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from MedSegLensLib.cases.phantom import SHAPES
 from MedSegLensLib.cohorts.acquisitions import Acquisition
 from MedSegLensLib.cohorts.checks import (
     labelled_part,
-    pairs,
     require_cases,
     require_labels,
     shared_modalities,
@@ -68,7 +67,8 @@ def test_two_time_points_of_one_patient_are_one_patient():
 def test_a_simulated_cohort_is_paired_with_the_one_it_is_made_of():
     given = phantom_cohort("given", range(3), **SMALL)
     simulated = acquired_cohort("simulated", given, Acquisition("thick-slices"))
-    assert [(a.name, b.name) for a, b in pairs(given, simulated)] == [(f"phantom-{i}",) * 2 for i in range(3)]
+    assert [case.name for case in given.cases] == [f"phantom-{i}" for i in range(3)]
+    assert [(c.name, c.subject) for c in simulated.cases] == [(c.name, c.subject) for c in given.cases]
     assert shared_subjects(given, simulated) == given.subjects
     assert simulated.simulated and simulated.invented and not given.simulated
     assert simulated.source.startswith("Simulated from") and "No scanner was measured" in simulated.notes[0]
