@@ -23,6 +23,7 @@ from MedSegLensLib.cohorts.mapping import map_cases
 from MedSegLensLib.diffing.comparison import LatentFinding
 from MedSegLensLib.diffing.matching import PARTLY
 from MedSegLensLib.diffing.paired_tokens import PairedTokens
+from MedSegLensLib.diffing.pooling import correlation
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.lenses.sampling import BRAIN, LESION, TokenBuffer
 from MedSegLensLib.lenses.stability import STABLE, decoder_stability
@@ -65,6 +66,16 @@ class Pairs:
     natural: np.ndarray
     lesion: np.ndarray
 
+    @property
+    def evenly(self) -> torch.Tensor:
+        """x of the voxels that were drawn evenly."""
+        return self.x[torch.from_numpy(np.flatnonzero(self.natural))]
+
+    @property
+    def halves(self) -> dict[str, slice]:
+        """Where each side's channels stand in x."""
+        return {"a": slice(0, self.d_a), "b": slice(self.d_a, self.x.shape[1])}
+
     @staticmethod
     def of(results: Sequence[dict[str, np.ndarray]]) -> "Pairs":
         """Of what `PairedTokens` gave for some cases."""
@@ -97,7 +108,8 @@ class Crosscoder:
 def train_crosscoders(
     pairs: Pairs, width: int, k: int = K, steps: int = STEPS, seeds: Sequence[int] = SEEDS, progress=None
 ) -> list[Lens]:
-    """BatchTopK lenses on the two taps' values side by side, one a seed."""
+    """BatchTopK lenses on the two taps' values side by side, one a seed, but for those whose loss is no number any
+    more. Raises LossIsNoNumber where that is true of all."""
     rng = np.random.default_rng(0)
     apart = pairs.natural & (rng.random(len(pairs.x)) < HELD_OUT)
     pools = {}
@@ -112,7 +124,11 @@ def train_crosscoders(
         LensConfig("both taps", width, k, seed, steps, min(BATCH, len(pairs.x)), lr=1e-3, dead_after=200_000)
         for seed in seeds
     ]
-    return train_lenses([Training(buffer, config) for config in configs], progress)
+    trainings = [Training(buffer, config) for config in configs]
+    lenses = [lens for lens in train_lenses(trainings, progress) if lens is not None]
+    if not lenses:
+        raise trainings[0].failed
+    return lenses
 
 
 @torch.no_grad()
@@ -125,7 +141,7 @@ def read_crosscoder(lens: Lens, pairs: Pairs) -> Crosscoder:
     a direction is fitted, and lengths are compared. A direction fitted to noise has some length too: that expected of
     errors without relation to f, sqrt(sum(f^2 |e_M|^2)) / sum(f^2), is taken off in squares.
     """
-    x = pairs.x[torch.from_numpy(np.flatnonzero(pairs.natural))]
+    x, halves = pairs.evenly, pairs.halves.values()
     m, d = lens.d_sae, x.shape[1]
     left, squares, noise = torch.zeros(m, d), torch.zeros(m), torch.zeros(2, m)
     fired, total, product = torch.zeros(m), torch.zeros(m), torch.zeros(m, m)
@@ -134,15 +150,14 @@ def read_crosscoder(lens: Lens, pairs: Pairs) -> Crosscoder:
         error = part - lens.decode(f)
         left += f.T @ error
         squares += f.square().sum(0)
-        for side, half in enumerate((error[:, : pairs.d_a], error[:, pairs.d_a :])):
-            noise[side] += f.square().T @ half.square().sum(1)
+        for side, half in enumerate(halves):
+            noise[side] += f.square().T @ error[:, half].square().sum(1)
         fired += (f > 0).sum(0)
         total += f.sum(0)
         product += f.T @ f
-    r = _code_correlation(product, total, squares, len(x))
+    r = correlation(product.numpy(), len(x), (total.numpy(),) * 2, (squares.numpy(),) * 2)
     rows = lens.W_dec
     scaled_rows = rows + left / squares.clamp_min(1e-12)[:, None]
-    halves = [slice(0, pairs.d_a), slice(pairs.d_a, d)]
     length = torch.stack([rows[:, half].norm(dim=1) for half in halves])
     by_chance = noise / squares.clamp_min(1e-12).square()
     scaled = torch.stack([scaled_rows[:, half].square().sum(1) for half in halves])
@@ -164,17 +179,11 @@ def read_crosscoder(lens: Lens, pairs: Pairs) -> Crosscoder:
     return Crosscoder(lens, pairs.d_a, kind, share, after, twin, (fired / len(x)).numpy())
 
 
-def _code_correlation(product: torch.Tensor, total: torch.Tensor, squares: torch.Tensor, n: int) -> np.ndarray:
-    covariance = product / n - torch.outer(total, total) / n**2
-    deviation = (squares / n - (total / n).square()).clamp_min(0).sqrt()
-    return (covariance / torch.outer(deviation, deviation).clamp_min(1e-12)).numpy()
-
-
 @torch.no_grad()
 def opinions(cross: Crosscoder, pairs: Pairs, side: str) -> tuple[np.ndarray, np.ndarray]:
     """What the crosscoder says of each latent of a side's lens: the kind of the crosscoder latent whose code is most
     like its own, "none" below `LIKE`; and that correlation."""
-    x = pairs.x[torch.from_numpy(np.flatnonzero(pairs.natural))]
+    x = pairs.evenly
     own = torch.from_numpy(pairs.codes[side][pairs.natural])
     sums = [torch.zeros(own.shape[1], cross.lens.d_sae), torch.zeros(2, own.shape[1]), torch.zeros(2, cross.lens.d_sae)]
     for part, z in zip(x.split(AT_A_TIME), own.split(AT_A_TIME), strict=True):
@@ -182,10 +191,8 @@ def opinions(cross: Crosscoder, pairs: Pairs, side: str) -> tuple[np.ndarray, np
         sums[0] += z.T @ f
         sums[1] += torch.stack([z.sum(0), z.square().sum(0)])
         sums[2] += torch.stack([f.sum(0), f.square().sum(0)])
-    n = len(x)
-    covariance = sums[0] / n - torch.outer(sums[1][0], sums[2][0]) / n**2
-    deviation = [(s[1] / n - (s[0] / n).square()).clamp_min(0).sqrt() for s in sums[1:]]
-    r = (covariance / torch.outer(*deviation).clamp_min(1e-12)).numpy()
+    products, mine, theirs = (s.numpy() for s in sums)
+    r = correlation(products, len(x), (mine[0], theirs[0]), (mine[1], theirs[1]))
     best = r.argmax(1)
     most = r[np.arange(len(r)), best]
     return np.where(most >= LIKE, cross.kind[best], "none"), most
@@ -216,7 +223,7 @@ def opinion_on(
     latents) and `agreement` (see `agreement`)."""
     width = pairs.codes["a"].shape[1] + pairs.codes["b"].shape[1]
     lenses = train_crosscoders(pairs, width, steps=steps, progress=progress)
-    crosses = [read_crosscoder(lens, pairs) for lens in lenses if lens is not None]
+    crosses = [read_crosscoder(lens, pairs) for lens in lenses]
     first = crosses[0]
     result = {
         "taps": taps,
@@ -257,10 +264,12 @@ def agreement(known: Sequence[tuple[str, str]], alone: str) -> dict | None:
 
 
 def _explained(cross: Crosscoder, pairs: Pairs) -> dict[str, float]:
-    x = pairs.x[torch.from_numpy(np.flatnonzero(pairs.natural))]
+    x = pairs.evenly
     error = torch.cat([part - cross.lens.decode(cross.lens.encode(part)) for part in x.split(AT_A_TIME)])
-    halves = {"a": slice(0, cross.d_a), "b": slice(cross.d_a, x.shape[1])}
-    return {side: float(1 - error[:, half].square().sum() / x[:, half].square().sum()) for side, half in halves.items()}
+    return {
+        side: float(1 - error[:, half].square().sum() / x[:, half].square().sum())
+        for side, half in pairs.halves.items()
+    }
 
 
 def _found_again(crosses: Sequence[Crosscoder]) -> float | None:

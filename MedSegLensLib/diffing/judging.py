@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedSegLensLib.diffing.comparison import SIDES
 from MedSegLensLib.diffing.effects import adjusted
 from MedSegLensLib.diffing.matching import (
     FOUND_AGAIN,
@@ -20,9 +21,8 @@ from MedSegLensLib.diffing.matching import (
     telling,
 )
 from MedSegLensLib.diffing.pooling import Pool, Pooled
-from MedSegLensLib.lenses.stability import partners
+from MedSegLensLib.lenses.stability import matched
 
-SIDES = ("a", "b")
 INTERVAL = (2.5, 97.5)
 LEAST_FOR_HALVES = 4
 
@@ -234,9 +234,7 @@ def shared_between_seeds(side: Judged, r: np.ndarray) -> float | None:
     partner: the mean over its other seeds; None without."""
     shared = []
     for start, stop, column, end in side.layout.seed_blocks():
-        block = r[start:stop, column:end]
-        partner = partners(block)
-        one = np.where(partner >= 0, block[np.arange(len(block)), partner], 0)
+        one = matched(r[start:stop, column:end])
         shared.append((one[side.alive[start:stop]] >= SHARED, start))
     if not shared:
         return None
@@ -259,7 +257,5 @@ def shared_with_seed_instead(side: Judged, across: np.ndarray, other_alive: np.n
         rows = np.concatenate([across[seeds[number][2] : seeds[number][3]] for seeds in by_tap])
         rows = np.where(other_alive, rows, -1.0)
         fires = np.abs(rows).max(1) > 0
-        partner = partners(rows)
-        one = np.where(partner >= 0, rows[np.arange(len(rows)), partner], 0)
-        shares.append(float(np.mean(one[fires] >= SHARED)) if fires.any() else 0.0)
+        shares.append(float(np.mean(matched(rows)[fires] >= SHARED)) if fires.any() else 0.0)
     return shares

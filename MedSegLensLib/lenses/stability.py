@@ -74,6 +74,12 @@ def partners(similarity: np.ndarray) -> np.ndarray:
     return found
 
 
+def matched(similarity: np.ndarray) -> np.ndarray:
+    """Each row's similarity to its partner (m,); 0 for rows left over."""
+    partner = partners(similarity)
+    return np.where(partner < 0, 0.0, similarity[np.arange(len(partner)), partner])
+
+
 def stable_share(similarity: np.ndarray, among: np.ndarray | None = None, at_least: float = STABLE) -> float:
     """Share of the latents, of those in `among` (bool) where given, whose similarity is at least that; nan of none."""
     chosen = similarity if among is None else similarity[among]
@@ -135,9 +141,7 @@ def substitution(lens: Lens, other: Lens, tokens: Tensor) -> Substitution:
 def _worst(similarities: list[np.ndarray]) -> np.ndarray:
     worst = np.full(len(similarities[0]), np.inf, np.float32)
     for similarity in similarities:
-        partner = partners(similarity)
-        matched = np.where(partner < 0, 0.0, similarity[np.arange(len(similarity)), partner])
-        worst = np.minimum(worst, matched.astype(np.float32))
+        worst = np.minimum(worst, matched(similarity).astype(np.float32))
     return worst
 
 
