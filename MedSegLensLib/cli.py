@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     from MedSegLensLib.commands import (
         adapt,
         atlas,
+        audit,
         catalogue,
         check,
         cohort,
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         edit,
         check,
         repair,
+        audit,
         recipe,
         train,
         evaluate,

@@ -208,16 +208,16 @@ def build_reference(
 
 
 def _learned(pack: "LensPack", cases: Sequence[CohortCase], progress, journal) -> dict | None:
-    """A detector of failures, or None where no case has labels."""
-    from MedSegLensLib.failures.detector import fit_detector
+    """A detector of failures, or None where too few patients have labels."""
+    from MedSegLensLib.failures.detector import PATIENTS, fit_detector
 
     labelled = [case for case in cases if case.labelled]
-    if not labelled:
+    if len({case.subject for case in labelled}) < PATIENTS:
         return None
     spoilt = [
         replace(case, acquisition=acquisition)
         for acquisition in DETECTOR_ACQUISITIONS
         for case in labelled
-        if case.acquisition is None and case.phantom is None and set(case.modalities) - {acquisition.missing}
+        if case.acquisition is None and set(case.modalities) - {acquisition.missing}
     ]
     return fit_detector(pack, [*labelled, *spoilt], progress, journal)
