@@ -15,7 +15,7 @@ from MedSegLensLib.diffing.token_samples import TokenSample
 from MedSegLensLib.errors import CaseError
 from MedSegLensLib.lenses.lens import Lens
 from MedSegLensLib.lenses.sampling import TokenBuffer
-from MedSegLensLib.lenses.stability import STABLE, code_correlation, partners
+from MedSegLensLib.lenses.stability import code_correlation, matched, stable_share
 from MedSegLensLib.lenses.training import LensConfig, train_lens
 
 STEPS = 600
@@ -36,18 +36,13 @@ class Likeness:
 
     def share(self, by: str, among: np.ndarray) -> float:
         """Share with a similarity of at least 0.7 among some latents, bool (d_sae,); nan of none."""
-        chosen = getattr(self, by)[among]
-        return float(np.mean(chosen >= STABLE)) if len(chosen) else float("nan")
+        return stable_share(getattr(self, by), among)
 
 
 @torch.inference_mode()
 def likeness(lens: Lens, other: Lens, tokens: torch.Tensor) -> Likeness:
     """How alike two lenses of one tap are, on tokens (n, d_in)."""
-    found = []
-    for similarity in ((lens.W_dec @ other.W_dec.T).numpy(), code_correlation(lens, other, tokens)):
-        partner = partners(similarity)
-        found.append(np.where(partner < 0, 0.0, similarity[np.arange(len(partner)), partner]))
-    return Likeness(*found)
+    return Likeness(matched((lens.W_dec @ other.W_dec.T).numpy()), matched(code_correlation(lens, other, tokens)))
 
 
 def cohort_lenses(
