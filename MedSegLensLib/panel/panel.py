@@ -11,6 +11,7 @@ from MedSegLensLib.panel.details_section import DetailsSection
 from MedSegLensLib.panel.edits_section import EditsSection
 from MedSegLensLib.panel.latents_section import LatentsSection
 from MedSegLensLib.panel.pack_section import PackSection
+from MedSegLensLib.panel.points_section import PointsSection
 from MedSegLensLib.panel.regions_section import RegionsSection
 from MedSegLensLib.panel.shortcuts import Shortcuts
 from MedSegLensLib.panel.study_section import StudySection
@@ -31,6 +32,7 @@ class Panel:
         self.apply = ApplySection(review, loadUi)
         self.regions = RegionsSection(review, loadUi)
         self.latents = LatentsSection(review, loadUi)
+        self.points = PointsSection(review, loadUi)
         self.edits = EditsSection(review, loadUi, lambda: self.latents.current)
         self.details = DetailsSection(review, loadUi)
         self.batch = BatchSection(review, loadUi)
@@ -43,7 +45,8 @@ class Panel:
     @property
     def sections(self) -> tuple:
         return (
-            self.study, self.pack, self.apply, self.regions, self.latents, self.edits, self.details, self.batch,
+            self.study, self.pack, self.apply, self.regions, self.points, self.latents, self.edits, self.details,
+            self.batch,
         )  # fmt: skip
 
     def layOut(self, layout) -> None:

@@ -23,6 +23,7 @@ from MedSegLensLib.panel.latent_findings import LatentFindings
 from MedSegLensLib.panel.latent_notes import LatentNotes
 from MedSegLensLib.panel.overlay_choice import OverlayChoice
 from MedSegLensLib.panel.partner import Partner
+from MedSegLensLib.panel.pointing import Pointing
 from MedSegLensLib.panel.recipe_history import RecipeHistory, emptyRecipe, strengthOf, withoutLatent, withStrength
 from MedSegLensLib.panel.saved_review import SavedReview
 from MedSegLensLib.panel.signal import Signal
@@ -40,8 +41,8 @@ class Review:
 
     Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem); workerChanged();
     workerLeft() when the reader has chosen another, and what was said of the former is over; regionsChanged();
-    recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); partnerChanged(); edited(Edited);
-    failed(MedSegLensError), which `said` tells too.
+    recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); partnerChanged(); pointingChanged();
+    edited(Edited); failed(MedSegLensError), which `said` tells too.
     """
 
     def __init__(self, makeClient: Callable):
@@ -57,8 +58,9 @@ class Review:
         self.stateChanged, self.progressed, self.said, self.workerChanged = (Signal() for _n in range(4))
         self.regionsChanged, self.recipeChanged, self.opened = (Signal() for _n in range(3))
         self.overlaysChanged, self.edited, self.studyChanged, self.failed = (Signal() for _n in range(4))
-        self.notesChanged, self.workerLeft, self.partnerChanged = Signal(), Signal(), Signal()
+        self.notesChanged, self.workerLeft, self.partnerChanged, self.pointingChanged = (Signal() for _n in range(4))
         self.notes, self.findings, self.partner = LatentNotes(self), LatentFindings(self), Partner(self)
+        self.pointing = Pointing(self)
 
     # -- the scene --------------------------------------------------------------------------------------------------
 
@@ -75,6 +77,7 @@ class Review:
         owner = parameters.parameterNode
         self.result, self.difference, self.preview = ResultSegmentation(owner), Difference(owner), Preview(owner)
         self.overlays = OverlayChoice(self, owner)
+        self.pointing.attach(owner)
         self.saved = SavedReview.read(parameters.found)
         recipe = None
         if parameters.recipe:
@@ -97,6 +100,7 @@ class Review:
         self.applying = self.editing = None
         self._dragging = False
         self._drag = Throttle(self._preview)
+        self.pointing.leave()
         if self.session is not None:
             self.session.close()
         self.session = self.parameters = None
@@ -116,7 +120,7 @@ class Review:
     def _everythingChanged(self) -> None:
         for signal in (
             self.stateChanged, self.studyChanged, self.opened, self.recipeChanged, self.regionsChanged,
-            self.overlaysChanged,
+            self.overlaysChanged, self.pointingChanged,
         ):  # fmt: skip
             signal.emit()
 

@@ -21,20 +21,27 @@ CHANGES = {
 }
 """Seen with any colour vision they differ from each other, from the regions' colours and from grey anatomy."""
 
+EDITS, PROPOSAL = "difference", "proposal"
+_NODES = {EDITS: ("Edited minus original", True), PROPOSAL: ("What would change", False)}
+"""What a difference can be of: the edits in force against the original, or a proposal against the edits in force."""
+
 CHANGE_OPACITY, PREVIEW_OPACITY = 0.8, 0.55
 
 
 class Difference:
     """The voxels that edits added to the tumour, removed from it, or gave another label, on the slice views' label
-    layer."""
+    layer.
 
-    def __init__(self, owner: slicer.vtkMRMLNode):
-        self.owner = owner
+    role: of its node; one that is not the edits' own is not saved with the scene.
+    """
+
+    def __init__(self, owner: slicer.vtkMRMLNode, role: str = EDITS):
+        self.owner, self._role = owner, role
 
     @property
     def node(self) -> slicer.vtkMRMLLabelMapVolumeNode | None:
         """The label volume (1 added, 2 removed, 3 other label), or None."""
-        return found(self.owner, "difference")
+        return found(self.owner, self._role)
 
     @property
     def shown(self) -> bool:
@@ -48,7 +55,8 @@ class Difference:
         reference: slicer.vtkMRMLVolumeNode | None = None,
     ) -> None:
         """Show the difference of two label volumes, uint8 (Z, Y, X), that lie at `ijk_to_ras` (4, 4)."""
-        node = owned(self.owner, "difference", "vtkMRMLLabelMapVolumeNode", "Edited minus original")
+        name, saved = _NODES[self._role]
+        node = owned(self.owner, self._role, "vtkMRMLLabelMapVolumeNode", name, saved)
         with at_once(node, node.GetDisplayNode()):
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(put_under(node, reference, ijk_to_ras)))
             write_voxels(node, changes(original, edited))

@@ -143,6 +143,11 @@ class ResultSegmentation:
         return labelmap.shape(self._existing("edited"))
 
     @property
+    def segments(self) -> dict[str, int]:
+        """Label value by segment ID. Raises UsageError when the user deleted the segmentation."""
+        return self._segments(self._existing("edited"))
+
+    @property
     def colours(self) -> dict[int, tuple[str, tuple[int, int, int]]]:
         """Name and RGB 0-255 of each label, as the reader has them now."""
         node = self._existing("edited")

@@ -1,11 +1,17 @@
 """What the worker is given and what it answers, as plain values. Arrays are (Z, Y, X); places are RAS, mm."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from MedSegLensLib.editing.recipe import Edit, Recipe
+from MedSegLensLib.failures.points import Point as ReaderPoint
+
 Point = tuple[float, float, float]
 Index = tuple[int, int, int]
+
+LARGEST_GAIN = 25.0
+"""Of a proposal at any strength: `failures.gain_fit.LARGEST_GAIN` squared."""
 
 
 @dataclass(frozen=True)
@@ -145,3 +151,40 @@ class Overlay:
     array: np.ndarray = field(repr=False)
     ijk_to_ras: np.ndarray
     maximum: float
+
+
+@dataclass(frozen=True)
+class ProposalAnswer:
+    """What few latents can do for a point (`failures.repair.Proposal`), on the case's own grid.
+
+    before, after: the recipe that the point was asked over, and with the proposal at strength 1; equal where no latent
+        does this. words: what the latents are; reason: why there is nothing, where there is nothing, else "".
+    box: where the labels under `after` differ from the *unedited* ones, with the former; None where nowhere.
+    tissue: 1 in the tissue that was found, whether or not a latent does something there; tissue_ml: its volume.
+    moved: share (0..1) of it that comes out as the point says. regions_ml: of the whole segmentation under `after`.
+    """
+
+    point: ReaderPoint
+    before: Recipe
+    after: Recipe
+    words: str
+    reason: str
+    box: LabelBox | None
+    tissue: LabelBox | None
+    tissue_ml: float
+    moved: float
+    regions_ml: dict[str, float]
+    seconds: float
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Those that are proposed, at strength 1."""
+        kept = {edit: None for edit in self.before.edits}
+        return tuple(edit for edit in self.after.edits if edit not in kept)
+
+    def at(self, strength: float) -> Recipe:
+        """The recipe with the proposal at a strength: gains to this power, 0 for none, 1 as fitted, at most 2."""
+        if strength == 0:
+            return self.before
+        edits = tuple(replace(edit, value=min(edit.value**strength, LARGEST_GAIN)) for edit in self.edits)
+        return replace(self.before, edits=(*self.before.edits, *edits))

@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.errors import Cancelled, UsageError, WorkerError
-from MedSegLensLib.worker.answers import Edited, LabelBox, LatentRow, Opened, Overlay, Point, Volume
+from MedSegLensLib.failures.points import Point as ReaderPoint
+from MedSegLensLib.worker.answers import Edited, LabelBox, LatentRow, Opened, Overlay, Point, ProposalAnswer, Volume
 from MedSegLensLib.worker.connection import Connection, Lost, UnknownCase
 from MedSegLensLib.worker.protocol import Message, Segment
 from MedSegLensLib.worker.task import Task, run_task
@@ -64,6 +65,7 @@ class CaseSession:
         self._engine: dict | None = None
         self._touched: tuple | None = None  # the box where the labels shown may differ from the unedited ones
         self._editing: Task | None = None
+        self._trying: Task | None = None
         self._dragging = threading.Lock()
         self._drag_next: tuple[Task, Recipe, Point] | None = None
         self._drag_busy = False
@@ -78,12 +80,12 @@ class CaseSession:
             older.cancel()
         fields = {"recipe": recipe.to_json(), "near_ras": [_triple(p) for p in near_ras]}
 
-        def work(task: Task) -> Edited:
-            said = self._ask(task, "edit", Message("edit", fields))
-            box = _label_box(said) if said.arrays else None
-            return Edited(box, said.fields["regions_ml"], said.fields["dice"], said.fields["seconds"])
+        return self._client._begin(task, lambda task: self._edited(task, fields))
 
-        return self._client._begin(task, work)
+    def _edited(self, task: Task, fields: dict) -> Edited:
+        said = self._ask(task, "edit", Message("edit", fields))
+        box = _label_box(said) if said.arrays else None
+        return Edited(box, said.fields["regions_ml"], said.fields["dice"], said.fields["seconds"])
 
     def preview(self, recipe: Recipe, ras: Point) -> Task[LabelBox]:
         """The one axial sample (slice) through a point under a recipe, whole, for dragging. The newest wins: of
@@ -157,6 +159,36 @@ class CaseSession:
             return _overlay(self._ask(task, "probability", Message("probability", fields)))
 
         return self._client._begin(Task(f"the probability of {region}"), work)
+
+    def propose(self, point: ReaderPoint, recipe: Recipe, earlier: Sequence[ReaderPoint] = ()) -> Task[ProposalAnswer]:
+        """What few latents can do for a point, over the edits of `recipe`; `earlier` are the points in force.
+
+        Nothing is applied: what is shown stays as it is. Raises UsageError for a point outside the volume or the brain,
+        one that contradicts an earlier one, or a region that the pack does not tell apart.
+        """
+        fields = {
+            "point": point.to_json(),
+            "recipe": recipe.to_json(),
+            "earlier": [one.to_json() for one in earlier],
+        }
+
+        def work(task: Task) -> ProposalAnswer:
+            said = self._ask(task, "propose", Message("propose", fields))
+            told = dict(said.fields)
+            after = Recipe.from_json(told.pop("recipe"))
+            told |= {name: _part(said, name) for name in ("box", "tissue")}
+            return ProposalAnswer(point, recipe, after, **told)
+
+        return self._client._begin(Task(f"asking what can be done at a point of {self._name}"), work)
+
+    def trial(self, recipe: Recipe) -> Task[Edited]:
+        """The segmentation under a recipe that is only looked at: its box holds all that the recipe changes of the
+        *unedited* labels, and what `edit` is to write over stays as it is. A newer trial cancels an older one."""
+        task = Task(f"trying edits of {self._name}")
+        older, self._trying = self._trying, task
+        if older is not None:
+            older.cancel()
+        return self._client._begin(task, lambda task: self._edited(task, {"recipe": recipe.to_json()}))
 
     def with_partner(self, pack: str, tap: str, lens: str) -> "Task[CaseSession]":
         """The same case opened with another pack too, by its name, for a latent that a comparison found at `tap` of its
@@ -371,6 +403,12 @@ def _union(a: tuple | None, b: tuple | None) -> tuple | None:
 
 def _label_box(said: Message) -> LabelBox:
     return LabelBox(tuple(said.fields["lower"]), tuple(said.fields["upper"]), said.arrays["labels"])
+
+
+def _part(said: Message, name: str) -> LabelBox | None:
+    """A box of several in one answer; None where it is not there."""
+    corners = said.fields[name]
+    return None if corners is None else LabelBox(tuple(corners[0]), tuple(corners[1]), said.arrays[name])
 
 
 def _overlay(said: Message) -> Overlay:

@@ -201,6 +201,10 @@ class OpenedCase:
             pairs = pairs + 4 * self._reference[box]
         return np.bincount(pairs.ravel(), minlength=16).reshape(4, 4)
 
+    def volumes_ml(self, labels: np.ndarray) -> dict[str, float]:
+        """mL by region of labels on the network's grid, uint8 (Z, Y, X)."""
+        return self._regions_ml(self._confusion(whole(labels.shape), labels))
+
     def _regions_ml(self, counts: np.ndarray) -> dict[str, float]:
         ml = self.session.conformed.voxel_ml
         return {region: float(counts[:, list(values)].sum()) * ml for region, values in REGIONS.items()}

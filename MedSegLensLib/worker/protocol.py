@@ -30,7 +30,7 @@ from MedSegLensLib.errors import (
 from MedSegLensLib.packs.checked_json import parse_json
 from MedSegLensLib.worker.segments import SharedFolder
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised when a message changes so that the other side must know."""
 PROTOCOL_HEADER = "MedSegLens-Protocol"
 CLIENT_HEADER = "MedSegLens-Client"

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from MedSegLensLib.cases.case import MODALITIES
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.errors import WorkerError
+from MedSegLensLib.failures.points import MAX_POINTS, Point
 from MedSegLensLib.worker.jobs import Job
 from MedSegLensLib.worker.opened_case import OpenedCase, overlay_message
 from MedSegLensLib.worker.protocol import Message
@@ -104,6 +105,28 @@ class ActivationFields(_Request):
         return overlay_message(case.activation(self.tap, self.latent))
 
 
+class PointFields(_Request):
+    ras: Ras
+    says: Annotated[str, Field(max_length=40)]
+
+    def point(self) -> Point:
+        return Point.saying(self.ras, self.says)
+
+
+class ProposeFields(_Request):
+    """earlier: the points in force, which the new one must not contradict."""
+
+    point: PointFields
+    recipe: dict
+    earlier: Annotated[list[PointFields], Field(max_length=MAX_POINTS)] = []
+
+    def work(self, case: OpenedCase, ranking: Ranking, arrays: dict, job: Job) -> Message:
+        from MedSegLensLib.worker.proposing import proposed
+
+        earlier = [one.point() for one in self.earlier]
+        return proposed(case, self.point.point(), Recipe.from_json(self.recipe), earlier, job.say)
+
+
 class ProbabilityFields(_Request):
     region: Name
     recipe: dict | None = None
@@ -120,6 +143,7 @@ ASKED = {
     "detail": DetailFields,
     "activation": ActivationFields,
     "probability": ProbabilityFields,
+    "propose": ProposeFields,
 }
 """What can be asked of an open case, by the last part of its address."""
 
