@@ -15,7 +15,6 @@ import numpy as np
 from MedSegLensLib.editing.places import ras_point
 from MedSegLensLib.failures.detector import Detector
 from MedSegLensLib.failures.explaining import Explainer
-from MedSegLensLib.failures.features import case_features
 from MedSegLensLib.failures.findings import FALSE_POSITIVE, Check, Quality, Suspect
 from MedSegLensLib.failures.place_readings import read_places
 from MedSegLensLib.failures.reference import reference_of
@@ -117,13 +116,9 @@ def suspects_of(
 
 def quality_of(session: "Session", readings: "Readings", risks: np.ndarray, detector: Detector) -> tuple[Quality, ...]:
     """Of each region that is segmented, and of which the reference had enough cases."""
-    found = []
-    for region, model in detector.quality.items():
-        if session.region_ml(session.labels, region) > 0:
-            names, features = case_features(readings, risks, detector.basis, region)
-            at = dict(zip(names, features, strict=True))
-            found.append(model.quality(np.array([at[name] for name in model.names])))
-    return tuple(found)
+    segmented = [region for region in JUDGED if session.region_ml(session.labels, region) > 0]
+    likely = [detector.likely(readings, risks, region) for region in segmented]
+    return tuple(one for one in likely if one is not None)
 
 
 def _sentence(kind: str, form: str, region: str, ml: float, why: str) -> str:

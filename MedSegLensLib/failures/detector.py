@@ -19,7 +19,7 @@ from MedSegLensLib.diffing.dictionaries import TapDictionaries, at_work, opened
 from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import CaseError, PackError
 from MedSegLensLib.failures.features import WRONG, Basis, Readings, case_features, place_features
-from MedSegLensLib.failures.findings import MISSED
+from MedSegLensLib.failures.findings import Quality
 from MedSegLensLib.failures.place_model import STRENGTHS, PlaceModel, calibrate, fit_place_model
 from MedSegLensLib.failures.place_readings import LAYOUT, read_places
 from MedSegLensLib.failures.quality import FEWEST, PENALTIES, QualityModel, fit_quality, interval_of
@@ -58,6 +58,14 @@ class Detector:
             own = kinds == kind
             risks[own] = model.risks(names, features[own])
         return risks
+
+    def likely(self, readings: Readings, risks: np.ndarray, region: str) -> Quality | None:
+        """Of a region, segmented or not; None where the reference had too few cases with it. risks: see `risks`."""
+        if region not in self.quality:
+            return None
+        names, features = case_features(readings, risks, self.basis, region)
+        at = dict(zip(names, features, strict=True))
+        return self.quality[region].quality(np.array([at[name] for name in self.quality[region].names]))
 
     def to_json(self) -> dict:
         return {
@@ -160,13 +168,19 @@ def fit_detector(
 
 
 def fit(readings: Sequence[Readings], patients: Sequence[str]) -> Detector:
-    """The detector of readings with the truth, a patient's name for each."""
-    fitted = _Fit(list(readings), np.array(patients))
-    return fitted.detector()
+    """The detector of readings with the truth, a patient's name for each. Raises CaseError as `fit_detector` does."""
+    fits = _Fits(list(readings), np.array(patients))
+    return fits.detector(frozenset(fits.names), facts=True)
 
 
-class _Fit:
-    """Fits on parts of the cases: `risks_without` keeps what was fitted without some patients."""
+def fit_leaving_out(readings: Sequence[Readings], patients: Sequence[str]) -> dict[str, Detector]:
+    """By patient the detector that all the others teach, for judging the detection itself."""
+    fits = _Fits(list(readings), np.array(patients))
+    return {one: fits.detector(frozenset(fits.names) - {one}) for one in fits.names}
+
+
+class _Fits:
+    """Fits on some of the patients, each made once."""
 
     def __init__(self, readings: list[Readings], patients: np.ndarray):
         self.readings, self.patients = readings, patients
@@ -174,103 +188,99 @@ class _Fit:
         if len(self.names) < PATIENTS:
             cause = f"its cases are of {len(self.names)} patients, and each has to be judged by what others taught."
             raise CaseError("reference", cause, f"Give labelled cases of {PATIENTS} patients or more.")
+        self._kinds = [one["places"][:, 0] for one in readings]
+        self._wrong = [one["wrong"] > WRONG for one in readings]
         self._strengths: list[float] | None = None
-        self._tables: dict = {}
+        self._last: dict = {}
         self._models: dict = {}
 
-    def detector(self) -> Detector:
-        everyone = frozenset(self.names)
-        basis, models = self._table(everyone)[0], self.models(everyone)
-        risks = [self.risks_within(everyone)[i] for i in range(len(self.readings))]
-        quality, facts = {}, {}
-        for region in JUDGED:
-            model = self.quality(everyone, region, interval=True)
-            if model is not None:
-                quality[region] = model
-        wrong = [one["wrong"] > WRONG for one in self.readings]
+    def detector(self, among: frozenset, facts: bool = False) -> Detector:
+        basis, models = self._table(among)[0], self.models(among)
+        regressions = {region: self.quality(among, region) for region in JUDGED}
+        quality = {region: model for region, model in regressions.items() if model is not None}
+        return Detector(basis, models, quality, self._facts(among) if facts else {})
+
+    def _facts(self, among: frozenset) -> dict:
+        risks, models, said = self.risks_within(among), self.models(among), {}
         for k, (kind, form) in enumerate(KINDS):
-            own = [one["places"][:, 0] == k for one in self.readings]
-            score = np.concatenate([r[o] for r, o in zip(risks, own, strict=True)])
-            truth = np.concatenate([w[o] for w, o in zip(wrong, own, strict=True)])
-            facts[f"{kind}, {form}"] = {
-                "places": len(truth),
-                "wrong": int(truth.sum()),
-                "auroc": auroc(score, truth),
+            score = np.concatenate([risk[self._kinds[i] == k] for i, risk in risks.items()])
+            wrong = np.concatenate([self._wrong[i][self._kinds[i] == k] for i in risks])
+            said[f"{kind}, {form}"] = {
+                "places": len(wrong),
+                "wrong": int(wrong.sum()),
+                "auroc": auroc(score, wrong),
                 "features": len(models[k].names),
             }
-        facts = {"cases": len(self.readings), "patients": len(self.names), "out of fold": facts}
-        return Detector(basis, models, quality, facts)
+        return {"cases": len(risks), "patients": len(among), "out of fold": said}
 
     # -- places -----------------------------------------------------------------------------------------------------
 
     def _table(self, among: frozenset) -> tuple[Basis, list[str], list[np.ndarray]]:
-        """The basis of some patients, and by it the features of all cases' places."""
-        if among not in self._tables:
+        """The basis of some patients, and by it the features of all cases' places. The last one is kept: 63 cases' are
+        30 MB."""
+        if among not in self._last:
             basis = Basis.fit([r for r, p in zip(self.readings, self.patients, strict=True) if p in among])
             tables = [place_features(one, basis) for one in self.readings]
-            self._tables[among] = basis, tables[0][0], [table.astype(np.float32) for _, table in tables]
-        return self._tables[among]
+            self._last = {among: (basis, tables[0][0], [table.astype(np.float32) for _, table in tables])}
+        return self._last[among]
 
     def _raw(self, among: frozenset) -> list[PlaceModel]:
         """Uncalibrated models of some patients, by kind."""
         if among not in self._models:
+            strengths = self.strengths()
             _, names, tables = self._table(among)
             self._models[among] = [
-                fit_place_model(names, *self._stacked(tables, among, k), self.strengths()[k]) for k in range(len(KINDS))
+                fit_place_model(names, *self._stacked(tables, among, k), strengths[k]) for k in range(len(KINDS))
             ]
         return self._models[among]
 
     def strengths(self) -> list[float]:
         """The penalty by kind that gives the smallest log loss with one fold a patient: one number a kind, chosen once
-        and used in every fold."""
+        over all patients and used in every fold."""
         if self._strengths is None:
-            self._strengths = []
-            for k in range(len(KINDS)):
-                losses = []
-                for strength in STRENGTHS:
-                    loss = 0.0
-                    for one in self.names:
-                        rest = frozenset(self.names) - {one}
-                        _, names, tables = self._table(rest)
-                        model = fit_place_model(names, *self._stacked(tables, rest, k), strength)
-                        features, wrong = self._stacked(tables, {one}, k)
-                        risk = np.clip(model.risks(names, features), 1e-6, 1 - 1e-6)
-                        loss -= float(np.log(np.where(wrong, risk, 1 - risk)).sum())
-                    losses.append(loss)
-                self._strengths.append(STRENGTHS[int(np.argmin(losses))])
+            losses = np.zeros((len(KINDS), len(STRENGTHS)))
+            for one in self.names:
+                rest = frozenset(self.names) - {one}
+                _, names, tables = self._table(rest)
+                for k in range(len(KINDS)):
+                    train, (features, wrong) = self._stacked(tables, rest, k), self._stacked(tables, {one}, k)
+                    for s, strength in enumerate(STRENGTHS):
+                        risk = fit_place_model(names, *train, strength).risks(names, features)
+                        losses[k, s] -= np.log(np.clip(np.where(wrong, risk, 1 - risk), 1e-6, 1)).sum()
+            self._strengths = [STRENGTHS[s] for s in losses.argmin(1)]
         return self._strengths
 
     def _stacked(self, tables: list[np.ndarray], among, kind: int) -> tuple[np.ndarray, np.ndarray]:
-        features, wrong = [], []
-        for table, one, patient in zip(tables, self.readings, self.patients, strict=True):
-            if patient in among:
-                own = one["places"][:, 0] == kind
-                features.append(table[own])
-                wrong.append(one["wrong"][own] > WRONG)
-        return np.concatenate(features), np.concatenate(wrong)
+        own = [i for i, patient in enumerate(self.patients) if patient in among]
+        features = [tables[i][self._kinds[i] == kind] for i in own]
+        return np.concatenate(features), np.concatenate([self._wrong[i][self._kinds[i] == kind] for i in own])
 
     def models(self, among: frozenset) -> tuple[PlaceModel, ...]:
         """Models of some patients, by kind, calibrated by scores of those patients out of fold."""
         scores = self._scores_within(among)
         models = []
         for k, model in enumerate(self._raw(among)):
-            own = [(scores[i][one["places"][:, 0] == k], one) for i, one in enumerate(self.readings) if i in scores]
-            wrong = np.concatenate([one["wrong"][one["places"][:, 0] == k] > WRONG for _, one in own])
-            models.append(calibrate(model, np.concatenate([score for score, _ in own]), wrong))
+            score = np.concatenate([score[self._kinds[i] == k] for i, score in scores.items()])
+            wrong = np.concatenate([self._wrong[i][self._kinds[i] == k] for i in scores])
+            models.append(calibrate(model, score, wrong))
         return tuple(models)
 
     def _scores_within(self, among: frozenset) -> dict[int, np.ndarray]:
         """Scores of the places of some patients' cases, each by models of the others of them, by number of the case."""
+        if ("scores", among) in self._models:
+            return self._models["scores", among]
         scores = {}
-        for one in among:
+        for one in sorted(among):
             rest = among - {one}
+            models = self._raw(rest)
             _, names, tables = self._table(rest)
             for i in np.flatnonzero(self.patients == one):
-                kinds, score = self.readings[i]["places"][:, 0], np.zeros(len(tables[i]))
-                for k, model in enumerate(self._raw(rest)):
-                    own = kinds == k
+                score = np.zeros(len(tables[i]))
+                for k, model in enumerate(models):
+                    own = self._kinds[i] == k
                     score[own] = model.contributions(names, tables[i][own]).sum(1) + model.intercept
                 scores[int(i)] = score
+        self._models["scores", among] = scores
         return scores
 
     def risks_within(self, among: frozenset) -> dict[int, np.ndarray]:
@@ -278,9 +288,9 @@ class _Fit:
         The calibration alone, two numbers a kind, has seen all of them."""
         models, risks = self.models(among), {}
         for i, score in self._scores_within(among).items():
-            kinds, risk = self.readings[i]["places"][:, 0], np.zeros(len(score))
+            risk = np.zeros(len(score))
             for k, model in enumerate(models):
-                own = kinds == k
+                own = self._kinds[i] == k
                 risk[own] = model.calibrated(score[own])
             risks[i] = risk
         return risks
@@ -297,7 +307,7 @@ class _Fit:
         dice = np.array([self.readings[i]["dice"][JUDGED.index(region)] for i in rows])
         return names, features, dice, self.patients[rows]
 
-    def quality(self, among: frozenset, region: str, interval: bool = False) -> QualityModel | None:
+    def quality(self, among: frozenset, region: str) -> QualityModel | None:
         """The regression of some patients; None where too few of their cases have the region."""
         names, features, dice, patients = self.case_table(among, region)
         if len(dice) < FEWEST or len(set(patients.tolist())) < 2:
@@ -309,11 +319,8 @@ class _Fit:
                 model = fit_quality(region, names, features[~out], dice[~out], penalty)
                 likely[penalty][out] = model.dice(features[out])
         penalty = min(PENALTIES, key=lambda p: float(np.square(likely[p] - dice).sum()))
-        model = fit_quality(region, names, features, dice, penalty)
-        if interval:
-            low, high = interval_of(likely[penalty], dice)
-            model = replace(model, low=low, high=high)
-        return model
+        low, high = interval_of(likely[penalty], dice)
+        return replace(fit_quality(region, names, features, dice, penalty), low=low, high=high)
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
@@ -321,8 +328,3 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positive, scores)) if positive.any() and not positive.all() else None
-
-
-def is_missed(kinds: np.ndarray) -> np.ndarray:
-    """Whether places of these kinds are missed ones, bool."""
-    return np.array([kind == MISSED for kind, _ in KINDS])[kinds]

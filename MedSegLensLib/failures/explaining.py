@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 MOST = 3
 FEWEST = 2
-UNUSUAL = 2.0
-"""Spreads from which on a latent's strength is worth a word though the classifier does not use it."""
 
 
 class Explainer:
@@ -37,7 +35,7 @@ class Explainer:
 
     def reasons(self, place: int) -> tuple[tuple[Reason, ...], str]:
         """At most `MOST` latents, and what they say in one clause. First those that add most to the classifier's score;
-        where these are fewer than `FEWEST`, those whose strength is least usual in a place like this."""
+        where these are fewer than `FEWEST`, those that most exceed what is usual in a place like this."""
         kind = int(self._kinds[place])
         added = self._added[kind][place]
         chosen = []
@@ -52,7 +50,7 @@ class Explainer:
                 for j in np.argsort(-self._unusual[tap][place])[:MOST]
             ]
             for unusual, latent in sorted(others, reverse=True):
-                if unusual >= UNUSUAL and latent not in chosen and len(chosen) < FEWEST:
+                if unusual > 0 and latent not in chosen and len(chosen) < FEWEST:
                     chosen.append(latent)
         reasons = tuple(self._reason(place, kind, *latent) for latent in chosen)
         return reasons, "; ".join(self._clause(place, kind, reason) for reason in reasons)

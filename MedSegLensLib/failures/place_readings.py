@@ -53,7 +53,7 @@ def read_places(session: "Session", truth: np.ndarray | None = None) -> tuple[Pl
         "places": np.stack([places.kind, places.region, places.sizes], 1),
         "ml": (places.sizes * session.conformed.voxel_ml).astype(np.float32),
         "middle": places.middles(),
-        "shape": _shapes(session, places),
+        "shape": shapes_of(session, places),
         "belief": _beliefs(belief, places),
         "case": _case_numbers(session, belief),
         "grid": np.array(session.conformed.grid.spacing[::-1]),
@@ -135,7 +135,7 @@ def _columns(codes: "Codes", values: np.ndarray) -> scipy.sparse.csc_matrix:
     return scipy.sparse.csc_matrix((values, codes.tokens, codes.pointers), (codes.n_tokens, codes.n_latents))
 
 
-def _shapes(session: "Session", places: Places) -> np.ndarray:
+def shapes_of(session: "Session", places: Places) -> np.ndarray:
     spacing = np.array(session.conformed.grid.spacing[::-1])
     step = tuple(max(1, int(3 // s)) for s in spacing)  # depth to some 3 mm is enough, and takes a thirtieth
     coarse = np.pad(session.conformed.brain[tuple(slice(None, None, s) for s in step)], 1)
