@@ -112,7 +112,7 @@ def correlation(score: np.ndarray, dice: np.ndarray) -> float:
 def over_acquisitions(score: np.ndarray, dice: np.ndarray, groups: np.ndarray) -> float:
     names = sorted(set(groups))
     means = [(np.nanmean(score[groups == g]), np.nanmean(dice[groups == g])) for g in names]
-    return correlation(*np.array(means).T)
+    return correlation(*np.array(means).reshape(-1, 2).T)
 
 
 def with_interval(measure: Callable[[np.ndarray], float], patients: np.ndarray, seed: int = 0) -> dict:

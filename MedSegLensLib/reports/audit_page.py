@@ -30,6 +30,8 @@ SHOWN, CHARTED, EXAMPLES, LISTED = 8, 40, 3, 6
 BAD = 0.7
 """A likely Dice below this is told of at the top."""
 QUALITY = 82
+OPACITY = 0.6
+"""Of the risk, whose colours would hide the tissue that a reader has to judge it by."""
 DICE = {
     "likely": Series("likely, without labels", "#0072B2"),
     "true": Series("true, by the labels", "#009E73", "ring"),
@@ -83,6 +85,8 @@ def headline(audit: Audit) -> str:
     told = [one for one in audit.cases if one.check.quality or not one.region_ml.get("WT")]
     if any(one.check.quality for one in audit.cases):
         bad = sum(one.risk > 1 - BAD for one in told)
+        if n == 1:
+            return f"The one case is {'' if bad else 'not '}likely below Dice {BAD:g} in some region"
         if not bad:
             return f"None of {cases} is likely below Dice {BAD:g} in any region"
         which = "One" if bad == 1 else str(bad)
@@ -197,7 +201,8 @@ def _picture(part: SuspectSlice, one: AuditedCase) -> dict:
     brain = layers[BRAIN] > 0
     planes = Planes.around(brain, (part.spacing[1], part.spacing[0], 1.0), part.origin)
     picture = figures.anatomy(planes, layers[ANATOMY].astype(np.float32), brain, (0.0, 255.0), "axial", 0)
-    picture = figures.heated(picture, planes, layers[RISK].astype(np.float32), 255.0, "axial", 0)
+    heated = figures.heated(picture, planes, layers[RISK].astype(np.float32), 255.0, "axial", 0)
+    picture = (OPACITY * heated + (1 - OPACITY) * picture).astype(np.uint8)
     marks = figures.outline_marks(planes, layers[SEGMENTED], "axial", 0)
     if (part.layers[TRUTH] != 255).all() and layers[TRUTH].any():
         edge = figures.edge_marks(planes, layers[TRUTH] > 0, "axial", 0)
