@@ -133,21 +133,21 @@ class PlaceReading:
 
 
 def reading_session(work: PackAtWork, case: "Case") -> "Session":
-    """A session that reads and edits nothing. A pack that takes slice by slice is given every second slice of a case
-    whose slices are thin: what is seen in a slice stays what it was, and a cohort is read in half the time."""
+    """A session that reads and edits nothing. A pack that takes slice by slice is given every third slice of a case
+    whose slices are thin: what is seen in a slice stays what it was, and a cohort is read in a third of the time."""
     pack = work.open()
     if pack.info.segmenter.sampling == "slices":
-        case = every_second_slice(case)
+        case = every_third_slice(case)
     return opened(work, tuple(TapDictionaries(tap) for tap in pack.taps)).session(case, edits=False)
 
 
-def every_second_slice(case: "Case") -> "Case":
-    """The case with every second slice from foot to head; as it is where its slices are thicker than `THIN_MM`."""
+def every_third_slice(case: "Case") -> "Case":
+    """The case with every third slice from foot to head; as it is where its slices are thicker than `THIN_MM`."""
     direction = np.abs(np.reshape(case.reference.GetDirection(), (3, 3))[2])
     axis = int(direction.argmax())
     if case.reference.GetSpacing()[axis] > THIN_MM:
         return case
-    step = tuple(slice(None, None, 2 if i == axis else 1) for i in range(3))
+    step = tuple(slice(None, None, 3 if i == axis else 1) for i in range(3))
     images = {modality: image[step] for modality, image in case.images.items()}
     return replace(case, images=images, labels=None if case.labels is None else case.labels[step])
 

@@ -14,7 +14,7 @@ from MedSegLensLib.diffing.dictionaries import at_work
 from MedSegLensLib.editing.places import token_box
 from MedSegLensLib.errors import CaseError, PackError
 from MedSegLensLib.failures.check import LISTED, check
-from MedSegLensLib.failures.detector import Detector, every_second_slice, fit, fit_leaving_out, reading_session
+from MedSegLensLib.failures.detector import Detector, every_third_slice, fit, fit_leaving_out, reading_session
 from MedSegLensLib.failures.features import Basis, case_features, latent_of, place_features
 from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.failures.place_readings import POOLS, deciding_tokens, likeness_by_latents, read_places, shapes_of
@@ -200,8 +200,8 @@ def test_shape_and_volume_are_in_mm_and_ml_whatever_the_spacing(spacing):
     assert shapes_of(session, places)[0, :3] == pytest.approx([20 / 5**0.5, 10 / 5**0.5, 10 / 5**0.5], rel=0.06)
 
 
-def test_every_second_slice_is_taken_of_thin_ones_from_foot_to_head():
-    thin = every_second_slice(phantom(1, size=(40, 48, 40), spacing=(4.0, 4.0, 2.0)))
-    assert thin.reference.GetSize() == (40, 48, 20) and thin.labels.GetSpacing() == (4.0, 4.0, 4.0)
+def test_every_third_slice_is_taken_of_thin_ones_from_foot_to_head():
+    thin = every_third_slice(phantom(1, size=(40, 48, 40), spacing=(4.0, 4.0, 2.0)))
+    assert thin.reference.GetSize() == (40, 48, 14) and thin.labels.GetSpacing() == (4.0, 4.0, 6.0)
     thick = phantom(1, size=(40, 48, 14), spacing=(4.0, 4.0, 9.0))
-    assert every_second_slice(thick) is thick
+    assert every_third_slice(thick) is thick
