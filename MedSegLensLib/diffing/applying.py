@@ -12,7 +12,6 @@ from MedSegLensLib.editing.splice import dice_by_region
 from MedSegLensLib.packs.pack import LensPack
 from MedSegLensLib.segmenters.engine import Engine
 
-Progress = Callable[[str, float], None]
 Dices = dict[str, float | None]
 """Dice by region; None where the reference does not have the region."""
 
@@ -62,10 +61,10 @@ class Applying:
     def __post_init__(self):
         self.pack = with_one_tap(self.pack, self.tap)
 
-    def __call__(self, case: CohortCase, progress: Progress | None = None) -> Outcome:
+    def __call__(self, case: CohortCase) -> Outcome:
         """Raises CaseError for a case that cannot be read or taken."""
         read = case.read()
-        session = Session(read, self.pack, self.device, self._engine, progress)
+        session = Session(read, self.pack, self.device, self._engine)
         self._engine = session.engine
         labels = {"": session.labels}
         for method, adjustment in self.adjustments.items():

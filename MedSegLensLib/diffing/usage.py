@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class UsageWork:
 
     Arrays by name, t being the number of the tap: "t.count" (tokens on which it fires), "t.total" (sum of its code),
     "t.reliance" (3, latents; nan where the segmentation has not the region), "tokens" and "token_ml" (one a tap),
-    "dice" (3,; nan without labels, or where they have not the region), "region_ml" (3,) of the segmentation.
+    "dice" (3,; nan without labels, or where they have not the region).
     """
 
     pack: PackAtWork
@@ -54,7 +54,6 @@ class UsageWork:
         at = opened(self.pack, self.taps)
         session = at.session(case.read(), edits=False)
         found = usage_sums(session, tuple(at.stacks), self.reliance)
-        found["region_ml"] = np.array([session.region_ml(session.labels, region) for region in REGIONS])
         dice = {}
         if session.case.labels is not None:
             dice = dice_by_region(session.labels, session.conformed.labels(session.case.labels))
@@ -63,7 +62,7 @@ class UsageWork:
 
 
 def usage_sums(session: "Session", taps: Sequence[str], reliance: bool = True) -> dict[str, np.ndarray]:
-    """The sums of one session, by name as `UsageWork` gives them, without "dice" and "region_ml"."""
+    """The sums of one session, by name as `UsageWork` gives them, without "dice"."""
     from MedSegLensLib.editing.influence import attribute_log_odds
 
     found: dict[str, np.ndarray] = {}
@@ -119,15 +118,13 @@ class CohortUsage:
     subjects: tuple[str, ...]
     taps: dict[str, TapUsage]
     dice: np.ndarray
-    region_ml: np.ndarray
     failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     def rows(self, subjects: Sequence[str]) -> "CohortUsage":
         """These subjects in this order."""
         at = [self.subjects.index(subject) for subject in subjects]
         taps = {tap: usage.rows(at) for tap, usage in self.taps.items()}
-        return CohortUsage(tuple(subjects), taps, self.dice[at], self.region_ml[at], self.failures, self.notes)
+        return CohortUsage(tuple(subjects), taps, self.dice[at], self.failures)
 
 
 def cohort_usage(
@@ -150,11 +147,8 @@ def _table(work: UsageWork, of_subject: dict[str, list[dict]], failures: tuple[F
     for t, one in enumerate(work.taps):
         rows = [_mean([tap_row(found, t, work.reliance) for found in cases]) for cases in of_subject.values()]
         taps[one.tap] = TapUsage(*(np.stack([row[i] for row in rows]) for i in range(4)))
-    dice, region_ml = (
-        np.stack([_mean([(found[name],) for found in cases])[0] for cases in of_subject.values()])
-        for name in ("dice", "region_ml")
-    )
-    return CohortUsage(tuple(of_subject), taps, dice, region_ml, failures)
+    dice = np.stack([_mean([(found["dice"],) for found in cases])[0] for cases in of_subject.values()])
+    return CohortUsage(tuple(of_subject), taps, dice, failures)
 
 
 def tap_row(found: dict[str, np.ndarray], t: int, reliance: bool) -> tuple[np.ndarray, ...]:

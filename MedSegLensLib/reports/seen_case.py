@@ -9,7 +9,7 @@ import torch
 from MedSegLensLib.cases.case import Case
 from MedSegLensLib.cases.conform import Conformed
 from MedSegLensLib.editing.places import share_inside
-from MedSegLensLib.editing.session import Progress, Session
+from MedSegLensLib.editing.session import Session
 from MedSegLensLib.lenses.activation import activation_volume
 from MedSegLensLib.lenses.codes import Codes
 from MedSegLensLib.packs.pack import LensPack
@@ -32,9 +32,9 @@ class SeenCase:
     _totals: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
-    def by(case: Case, pack: LensPack, taps: set[str], says: str = "", progress: Progress | None = None) -> "SeenCase":
+    def by(case: Case, pack: LensPack, taps: set[str], says: str = "") -> "SeenCase":
         """The case opened with a pack. Raises what Session raises."""
-        session = Session(case, pack, progress=progress)
+        session = Session(case, pack)
         modalities = pack.input_spec().modalities
         images = {
             modality: session.conformed.array[channel]
