@@ -118,7 +118,7 @@ def diff_cohorts(
             usage_x.taps[one.tap],
             usage_y.taps[one.tap],
             pairing.paired,
-            lambda stage, share: run.progress(stage, share),
+            run.progress,
         )
         if not one.seeds:
             notes.append(

@@ -4,7 +4,7 @@ import numpy as np
 
 from MedSegLensLib.diffing.cohort_categories import MEASURES
 from MedSegLensLib.diffing.cohort_nulls import TapResult
-from MedSegLensLib.diffing.comparison import LatentFinding, finite
+from MedSegLensLib.diffing.comparison import LatentFinding, finite, known
 from MedSegLensLib.diffing.effects import LEAST_PAIRS, LEAST_UNPAIRED
 from MedSegLensLib.diffing.usage import REGIONS
 
@@ -20,7 +20,7 @@ def _finding(tap: str, result: TapResult, latent: int, x: str, y: str) -> Latent
     effect = result.contrast.effects[name]
     g, (low, high) = effect.g[latent], effect.g_interval[:, latent]
     null = result.bounds.both[name]
-    known = np.isfinite(g) and category not in ("never fires", "too few cases")
+    told = np.isfinite(g) and category not in ("never fires", "too few cases")
     specific = category == "specific"
     return LatentFinding(
         side="a",
@@ -28,10 +28,10 @@ def _finding(tap: str, result: TapResult, latent: int, x: str, y: str) -> Latent
         latent=latent,
         category=category,
         specific_to=(y if result.more_in_y(latent) else x) if specific else None,
-        measure=float(g) if known else None,
-        interval=(float(low), float(high)) if known and np.isfinite(low) else None,
-        null=float(null) if known and np.isfinite(null) else None,
-        p_adjusted=_known(result.contrast.p_adjusted[name][latent]) if known else None,
+        measure=float(g) if told else None,
+        interval=(float(low), float(high)) if told and np.isfinite(low) else None,
+        null=known(null) if told else None,
+        p_adjusted=known(result.contrast.p_adjusted[name][latent]) if told else None,
         evidence=_evidence(result, latent, category, x, y),
         numbers=_numbers(result, latent),
     )
@@ -105,7 +105,3 @@ def _percent(share: float) -> str:
 def _mean(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

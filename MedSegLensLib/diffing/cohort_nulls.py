@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from MedSegLensLib.diffing.cohort_categories import Bounds, Contrast, Verdict, contrast, verdict
-from MedSegLensLib.diffing.comparison import CATEGORIES, Share
+from MedSegLensLib.diffing.cohort_categories import DRAWS, Bounds, Contrast, Verdict, contrast, verdict
+from MedSegLensLib.diffing.comparison import CATEGORIES, Share, known
 from MedSegLensLib.diffing.dictionaries import Stacked
 from MedSegLensLib.diffing.effects import enough_cases, random_parts
-from MedSegLensLib.diffing.usage import TapUsage
+from MedSegLensLib.diffing.usage import REGIONS, TapUsage
 from MedSegLensLib.lenses.lens import Lens
 
 SPLITS = 20
@@ -69,7 +69,7 @@ class TapResult:
         name = self.measure(latent)
         if not name.startswith("reliance"):
             return self.g(latent) > 0
-        region = ("wt", "tc", "et").index(name.removeprefix("reliance_"))
+        region = REGIONS.index(name.removeprefix("reliance_").upper())
         sizes = [abs(np.nanmean(usage.reliance[:, region, latent])) for usage in (self.x, self.y)]
         return sizes[1] > sizes[0]
 
@@ -100,12 +100,7 @@ class TapResult:
     def bound_rows(self) -> dict[str, dict[str, float | None]]:
         """|g| that must be beaten, by measure; None where there is no end to it."""
         split, random = self.bounds.split, self.bounds.random
-        return {
-            name: {
-                k: float(v) if np.isfinite(v) else None for k, v in (("split", split[name]), ("random", random[name]))
-            }
-            for name in split
-        }
+        return {name: {"split": known(split[name]), "random": known(random[name])} for name in split}
 
 
 def read_tap(
@@ -117,10 +112,9 @@ def read_tap(
     mine = _Reading.of(parts, x, y, paired)
     own_x, own_y = x.of(stack.own), y.of(stack.own)
     nulls = [_by_seeds(parts, x, y, mine.bounds)] if parts.partners else []
-    if stack.random is not None:
-        random = contrast(x.of(stack.random), y.of(stack.random), paired)
-        nulls.append(_null(RANDOM, _both(random, mine.bounds.both), "of random latents"))
-        before = _both(mine.contrast, mine.bounds.split)[0], _both(random, mine.bounds.split)[0]
+    if mine.random:
+        nulls.append(_null(RANDOM, _both(mine.random, mine.bounds.both), "of random latents"))
+        before = _both(mine.contrast, mine.bounds.split)[0], _both(mine.random, mine.bounds.split)[0]
         nulls.append(NullShares(BEFORE, before[1], None, _before(*before)))
     nulls.append(_null(PAIRS, (None, _by_random_pairs(own_x, own_y, paired)), "of random pairs of latents"))
     nulls.append(_null(SPLIT, _by_splits(parts, x, y, paired, say), "between random parts of one cohort"))
@@ -164,18 +158,22 @@ def closest_first(similarity: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Reading:
+    """random: None where there are no random latents, or the bounds were given."""
+
     contrast: Contrast
     bounds: Bounds
     verdict: Verdict
+    random: Contrast | None
 
     @staticmethod
-    def of(parts: _Parts, x: TapUsage, y: TapUsage, paired: bool, bounds: Bounds | None = None, draws: int = 2000):
-        mine = contrast(x.of(parts.own), y.of(parts.own), paired, draws)
+    def of(parts: _Parts, x: TapUsage, y: TapUsage, paired: bool, bounds: Bounds | None = None, draws: int = DRAWS):
+        own_x, own_y = x.of(parts.own), y.of(parts.own)
+        mine, random = contrast(own_x, own_y, paired, draws), None
         if bounds is None:
-            random = contrast(x.of(parts.random), y.of(parts.random), paired, FEW_DRAWS) if parts.random else None
-            bounds = Bounds.of(x.of(parts.own), y.of(parts.own), paired, random)
+            random = contrast(x.of(parts.random), y.of(parts.random), paired, draws) if parts.random else None
+            bounds = Bounds.of(own_x, own_y, paired, random)
         seeds = [contrast(x.of(p), y.of(p), paired, FEW_DRAWS) for p in parts.partners]
-        return _Reading(mine, bounds, verdict(mine, bounds, seeds))
+        return _Reading(mine, bounds, verdict(mine, bounds, seeds), random)
 
     def shares(self) -> dict[str, float]:
         fires = self.verdict.categories != "never fires"

@@ -6,7 +6,6 @@ in a `Comparison`; the report, the panel's badges and the table read nothing els
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -155,18 +154,21 @@ class Comparison:
         return self.a if side == "a" else self.b
 
     @property
+    def cohorts(self) -> tuple[CohortSide, ...]:
+        """Those that were compared, or the one that packs were compared on, where it is known."""
+        if self.kind == "cohorts":
+            return self.a, self.b
+        return (self.cohort,) if self.cohort is not None else ()
+
+    @property
     def shares(self) -> tuple[Share, ...]:
         """The shares of the summary."""
         rows = self.summary.get("shares", [])
         return tuple(Share(**{**row, "interval": tuple(row["interval"]) if row["interval"] else None}) for row in rows)
 
-    def findings_of(self, side: str, tap: str | None = None) -> tuple[LatentFinding, ...]:
-        """Findings of a side, of one tap where given."""
-        return tuple(f for f in self.findings if f.side == side and tap in (None, f.tap))
-
-    def finding(self, side: str, tap: str, latent: int) -> LatentFinding | None:
-        """The finding on a latent, or None."""
-        return next((f for f in self.findings if (f.side, f.tap, f.latent) == (side, tap, latent)), None)
+    def findings_of(self, side: str) -> tuple[LatentFinding, ...]:
+        """Findings of a side."""
+        return tuple(f for f in self.findings if f.side == side)
 
     def to_dict(self) -> dict:
         """All of it as JSON values."""
@@ -288,25 +290,14 @@ TABLE_SCHEMA = pa.schema(
 )
 
 
-def shares_of(findings: Iterable[LatentFinding], categories: Iterable[str] = CATEGORIES) -> list[Share]:
-    """The share of each category by side, over all taps and by tap, without intervals and nulls. Latents that never
-    fire are counted in their own row and not in the total of the others."""
-    found, shares = list(findings), []
-    for side in SIDES:
-        of_side = [f for f in found if f.side == side]
-        taps = list(dict.fromkeys(f.tap for f in of_side))
-        for tap in [None, *taps] if of_side else []:
-            here = [f.category for f in of_side if tap in (None, f.tap)]
-            fires = sum(category != "never fires" for category in here)
-            for category in categories:
-                total = len(here) if category == "never fires" else fires
-                shares.append(Share(side, tap, category, here.count(category), total))
-    return shares
-
-
 def finite(numbers: dict[str, float | None]) -> dict[str, float]:
     """Those of the numbers that are numbers: what `LatentFinding.numbers` may hold."""
     return {name: float(x) for name, x in numbers.items() if x is not None and math.isfinite(x)}
+
+
+def known(number: float) -> float | None:
+    """The number; None in place of nan and infinity, which JSON does not have."""
+    return float(number) if math.isfinite(number) else None
 
 
 def _pair(interval) -> tuple[float, float] | None:

@@ -32,15 +32,13 @@ def _of_pack(comparison: Comparison, side: str) -> PackComparison:
     if comparison.kind == "models":
         other = comparison.pack_of("b" if side == "a" else "a")
         against, partner = (other.name,), PartnerPack(other.name, other.version, dict(other.lens_hashes))
-        cohorts = [comparison.cohort] if comparison.cohort is not None else []
     else:
         against, partner = (comparison.a.name, comparison.b.name), None
-        cohorts = [comparison.a, comparison.b]
     return PackComparison(
         pack=own.name,
         kind=comparison.kind,
         against=against,
-        cohorts=tuple(_cohort(cohort) for cohort in cohorts),
+        cohorts=tuple(_cohort(cohort) for cohort in comparison.cohorts),
         partner=partner,
         created=datetime.date.today().isoformat(),
         notes=tuple(note[:MAX_NOTE] for note in comparison.notes),

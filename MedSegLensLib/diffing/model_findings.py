@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from MedSegLensLib.diffing.comparison import CATEGORIES, LatentFinding, Share, finite
+from MedSegLensLib.diffing.comparison import CATEGORIES, SIDES, LatentFinding, Share, finite, known
 from MedSegLensLib.diffing.judging import (
     INTERVAL,
-    SIDES,
     Judged,
     Judgement,
     shared_between_seeds,
@@ -13,9 +12,9 @@ from MedSegLensLib.diffing.judging import (
     specific_between_seeds,
 )
 from MedSegLensLib.diffing.matching import PARTLY, SHARED
+from MedSegLensLib.diffing.meeting import REGIONS
 from MedSegLensLib.diffing.pooling import Pool
 
-REGIONS = ("WT", "TC", "ET")
 NULLS = {
     "shared": "random directions that fire as often as the latents",
     "partly shared": "random directions that fire as often as the latents",
@@ -45,7 +44,6 @@ def findings_of(side: str, judgement: Judgement, pool: Pool, names: dict[str, st
         interval = (low, min(1.0, measure + float(margins.above[j])))
         specific = category == "specific"
         null = (judged.found if specific else judged.bound)[j]
-        p = judged.p_adjusted[j]
         numbers = {
             "best_correlation": m.best[j],
             "one_to_one_correlation": m.one[j],
@@ -71,8 +69,8 @@ def findings_of(side: str, judgement: Judgement, pool: Pool, names: dict[str, st
                 int(other.layout.latent_of[partner]),
                 measure,
                 interval,
-                float(null) if np.isfinite(null) else None,
-                float(p) if np.isfinite(p) else None,
+                known(null),
+                known(judged.p_adjusted[j]),
                 _evidence(category, judged, j, measure, interval, other, partner, names[OTHER[side]], len(pool.cases)),
                 finite(numbers),
             )

@@ -14,6 +14,7 @@ import numpy as np
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.mapping import key_of, map_cases
+from MedSegLensLib.diffing.comparison import known
 from MedSegLensLib.diffing.dictionaries import TapDictionaries, opened
 from MedSegLensLib.diffing.effects import mean_interval
 from MedSegLensLib.diffing.usage import REGIONS, TapUsage
@@ -161,7 +162,7 @@ def _row(tap: str, question: Question, region: str, dice: np.ndarray) -> dict | 
     parts = (("change", "interval", change), ("random_change", "random_interval", by_random))
     for name, interval, numbers in (*parts, ("beyond_random", "beyond_interval", change - by_random)):
         mean, low, high = mean_interval(numbers)
-        row[name], row[interval] = _known(mean), [low, high] if math.isfinite(low) else None
+        row[name], row[interval] = known(mean), [low, high] if math.isfinite(low) else None
     return row | {"says": _says(row)}
 
 
@@ -182,7 +183,3 @@ def _says(row: dict) -> str:
 def _alternating(a: Sequence[int], b: Sequence[int]):
     for i in range(max(len(a), len(b))):
         yield (*a[i : i + 1], *b[i : i + 1])
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedSegLensLib.cases.writing import atomic_path
-from MedSegLensLib.diffing.comparison import CATEGORIES, CohortSide, Comparison, LatentFinding, Share
+from MedSegLensLib.diffing.comparison import CATEGORIES, Comparison, LatentFinding, Share
 from MedSegLensLib.errors import OutputError
 from MedSegLensLib.reports import figures
 from MedSegLensLib.reports.charts import Series
@@ -83,7 +83,7 @@ def render_diff_page(comparison: Comparison, pictures: Gallery | None = None) ->
         headline=headline(comparison),
         says=_says(comparison),
         warnings=_warnings(comparison),
-        cohorts=_cohorts(comparison),
+        cohorts=comparison.cohorts,
         cohort_words=cohort_words,
         claims=claims(comparison),
         charts={
@@ -112,7 +112,7 @@ def _says(comparison: Comparison) -> list[str]:
 
 def _warnings(comparison: Comparison) -> list[str]:
     told = []
-    for cohort in _cohorts(comparison):
+    for cohort in comparison.cohorts:
         noted = " ".join(note for note in comparison.notes if note.startswith(cohort.name))
         if cohort.invented and "phantoms" not in noted:
             told.append(f"{cohort.name} holds phantoms: invented anatomy, not patients.")
@@ -122,12 +122,6 @@ def _warnings(comparison: Comparison) -> list[str]:
             cases = "one case" if cohort.n_cases == 1 else f"{cohort.n_cases} cases"
             told.append(f"{cohort.name} has only {cases}: intervals are wide and say nothing of other patients.")
     return [*told, *(note for note in comparison.notes if note not in told)]
-
-
-def _cohorts(comparison: Comparison) -> list[CohortSide]:
-    if comparison.kind == "models":
-        return [comparison.cohort] if comparison.cohort is not None else []
-    return [comparison.a, comparison.b]
 
 
 def _side_words(comparison: Comparison, side: str, tap: str | None = None) -> str:

@@ -96,7 +96,7 @@ def _changes(edits: list[dict]) -> Markup:
 def _of_models(comparison: Comparison) -> Reliance | None:
     influence = comparison.summary.get("influence") or {}
     by_category, by_region = influence.get("by_category") or {}, influence.get("by_region") or {}
-    bars, rows = [], []
+    bars = []
     for side, regions in by_category.items():
         for region, shares in regions.items():
             counts = [(kind, round(100 * shares.get(kind, 0.0))) for kind in KINDS]
@@ -118,7 +118,7 @@ def _of_models(comparison: Comparison) -> Reliance | None:
         )
         title = "Of all changes of a region's log odds, the share of each category, %"
         charts.append(stacked(bars, KINDS, title, "% of the changes"))
-    return Reliance(sentences, charts, [], rows)
+    return Reliance(sentences, charts, [], [])
 
 
 def _signed(value: float | None) -> str:

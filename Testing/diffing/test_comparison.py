@@ -14,7 +14,6 @@ from MedSegLensLib.diffing.comparison import (
     PackSide,
     Share,
     finite,
-    shares_of,
 )
 from MedSegLensLib.errors import UsageError
 
@@ -84,14 +83,6 @@ def test_specific_needs_a_null_and_a_name():
         LatentFinding("a", "tap", 0, "specific", null=0.1)
     with pytest.raises(ValueError, match="category"):
         LatentFinding("a", "tap", 0, "unique")
-
-
-def test_latents_that_never_fire_are_not_in_the_total_of_the_others():
-    kinds = ["shared", "shared", "never fires", "partly shared"]
-    shares = shares_of(LatentFinding("a", "tap", j, kind) for j, kind in enumerate(kinds))
-    by = {(s.tap, s.category): (s.n, s.total) for s in shares}
-    assert by[None, "shared"] == by["tap", "shared"] == (2, 3)
-    assert by["tap", "never fires"] == (1, 4)
 
 
 def test_shares_come_back_as_shares():

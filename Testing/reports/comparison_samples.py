@@ -3,7 +3,7 @@
 import random
 from dataclasses import asdict
 
-from MedSegLensLib.diffing.comparison import CohortSide, Comparison, LatentFinding, PackSide, shares_of
+from MedSegLensLib.diffing.comparison import CATEGORIES, CohortSide, Comparison, LatentFinding, PackSide, Share
 
 UNET, SEGFORMER = "glioma-unet", "glioma-segformer"
 TAPS = {
@@ -62,6 +62,22 @@ def models_comparison(taps=TAPS, names=(UNET, SEGFORMER), latents: int = 60, **c
         "notes": ("BraTS2021_00477 was left out: its t1c cannot be read.",),
     }
     return Comparison(**(given | changes))
+
+
+def shares_of(findings: list[LatentFinding]) -> list[Share]:
+    """The share of each category by side, over all taps and by tap, without intervals and nulls. Latents that never
+    fire are counted in their own row and not in the total of the others."""
+    shares = []
+    for side in "ab":
+        of_side = [f for f in findings if f.side == side]
+        taps = list(dict.fromkeys(f.tap for f in of_side))
+        for tap in [None, *taps] if of_side else []:
+            here = [f.category for f in of_side if tap in (None, f.tap)]
+            fires = sum(category != "never fires" for category in here)
+            for category in CATEGORIES:
+                total = len(here) if category == "never fires" else fires
+                shares.append(Share(side, tap, category, here.count(category), total))
+    return shares
 
 
 def _of_model(side, name, other, tap, partner_tap, latent, category, chance, latents) -> LatentFinding:
