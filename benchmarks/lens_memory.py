@@ -2,7 +2,9 @@
 
 Each number of cases is a process of its own; its peak resident memory is what the operating system counted. `growth_mb`
 is the most cases' peak less the fewest cases'. Phantoms are small (40 x 50 x 42 voxels), so that what grows with the
-number of cases would show beside the fixed part (torch, the network, one window of tokens).
+number of cases would show beside the fixed part (torch, the network, one window of tokens). As in the command's own
+default, the tokens to train on are a number in all, of which each case gives its share: with so many *a case* memory
+grows by what the tokens take until the command's budget (1 GB for all taps) is full, and from there on windows are read.
 """
 
 import argparse
@@ -17,14 +19,14 @@ from common import machine, show
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
 
-TAP, STEPS, TOKENS_PER_CASE = "model.1", 200, 2000
+TAP, STEPS, TOKENS = "model.1", 200, 8000
 
 
-def train(cases: Path, out: Path, tokens: int) -> tuple[float, float]:
+def train(cases: Path, out: Path) -> tuple[float, float]:
     """(peak MB, seconds) of one training in a process of its own."""
     command = [
         sys.executable, "-m", "MedSegLensLib.cli", "train", "lens", "--pack", "glioma-unet", "--tap", TAP,
-        "--cases", str(cases), "--out", str(out), "--steps", str(STEPS), "--tokens", str(tokens), "--width", "512",
+        "--cases", str(cases), "--out", str(out), "--steps", str(STEPS), "--tokens", str(TOKENS), "--width", "512",
         "--k", "16", "--json",
     ]  # fmt: skip
     started = time.perf_counter()
@@ -54,7 +56,7 @@ def main() -> None:
                     phantom(i, size=(40, 50, 42), spacing=(4.0, 4.0, 4.0)), folder / "cases" / f"phantom-{i:04d}"
                 )
             made = n
-            peaks[n], times[n] = train(folder / "cases", folder / f"out-{n}", TOKENS_PER_CASE * n)
+            peaks[n], times[n] = train(folder / "cases", folder / f"out-{n}")
             print(f"{n} cases: {peaks[n]:.0f} MB, {times[n]:.0f} s", file=sys.stderr)
     few, many = min(peaks), max(peaks)
     result = {
