@@ -4,7 +4,7 @@ Each number of cases is a process of its own; its peak resident memory is what t
 is the most cases' peak less the fewest cases'. Phantoms are small (40 x 50 x 42 voxels), so that what grows with the
 number of cases would show beside the fixed part (torch, the network, one window of tokens). As in the command's own
 default, the tokens to train on are a number in all, of which each case gives its share: with so many *a case* memory
-grows by what the tokens take until the command's budget (1 GB for all taps) is full, and from there on windows are read.
+grows by what the tokens take until the command's budget (1 GB for all taps) is full; from there on windows are read.
 """
 
 import argparse
