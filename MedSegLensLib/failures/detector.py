@@ -20,9 +20,9 @@ from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import CaseError, PackError
 from MedSegLensLib.failures.features import WRONG, Basis, Readings, case_features, place_features
 from MedSegLensLib.failures.findings import Quality
-from MedSegLensLib.failures.place_model import STRENGTHS, PlaceModel, calibrate, fit_place_model
+from MedSegLensLib.failures.place_model import PENALTIES, Penalty, PlaceModel, calibrate, fit_place_model
 from MedSegLensLib.failures.place_readings import LAYOUT, read_places
-from MedSegLensLib.failures.quality import FEWEST, PENALTIES, QualityModel, fit_quality, interval_of
+from MedSegLensLib.failures.quality import FEWEST, STIFFNESS, QualityModel, fit_quality, interval_of
 from MedSegLensLib.failures.suspects import JUDGED, KINDS
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class _Fits:
             raise CaseError("reference", cause, f"Give labelled cases of {PATIENTS} patients or more.")
         self._kinds = [one["places"][:, 0] for one in readings]
         self._wrong = [one["wrong"] > WRONG for one in readings]
-        self._strengths: list[float] | None = None
+        self._penalties: list[Penalty] | None = None
         self._last: dict = {}
         self._models: dict = {}
 
@@ -227,28 +227,28 @@ class _Fits:
     def _raw(self, among: frozenset) -> list[PlaceModel]:
         """Uncalibrated models of some patients, by kind."""
         if among not in self._models:
-            strengths = self.strengths()
+            penalties = self.penalties()
             _, names, tables = self._table(among)
             self._models[among] = [
-                fit_place_model(names, *self._stacked(tables, among, k), strengths[k]) for k in range(len(KINDS))
+                fit_place_model(names, *self._stacked(tables, among, k), penalties[k]) for k in range(len(KINDS))
             ]
         return self._models[among]
 
-    def strengths(self) -> list[float]:
-        """The penalty by kind that gives the smallest log loss with one fold a patient: one number a kind, chosen once
-        over all patients and used in every fold."""
-        if self._strengths is None:
-            losses = np.zeros((len(KINDS), len(STRENGTHS)))
+    def penalties(self) -> list[Penalty]:
+        """The penalty by kind that gives the smallest log loss with one fold a patient: chosen once over all patients
+        and used in every fold."""
+        if self._penalties is None:
+            losses = np.zeros((len(KINDS), len(PENALTIES)))
             for one in self.names:
                 rest = frozenset(self.names) - {one}
                 _, names, tables = self._table(rest)
                 for k in range(len(KINDS)):
                     train, (features, wrong) = self._stacked(tables, rest, k), self._stacked(tables, {one}, k)
-                    for s, strength in enumerate(STRENGTHS):
-                        risk = fit_place_model(names, *train, strength).risks(names, features)
-                        losses[k, s] -= np.log(np.clip(np.where(wrong, risk, 1 - risk), 1e-6, 1)).sum()
-            self._strengths = [STRENGTHS[s] for s in losses.argmin(1)]
-        return self._strengths
+                    for p, penalty in enumerate(PENALTIES):
+                        risk = fit_place_model(names, *train, penalty).risks(names, features)
+                        losses[k, p] -= np.log(np.clip(np.where(wrong, risk, 1 - risk), 1e-6, 1)).sum()
+            self._penalties = [PENALTIES[p] for p in losses.argmin(1)]
+        return self._penalties
 
     def _stacked(self, tables: list[np.ndarray], among, kind: int) -> tuple[np.ndarray, np.ndarray]:
         own = [i for i, patient in enumerate(self.patients) if patient in among]
@@ -312,15 +312,15 @@ class _Fits:
         names, features, dice, patients = self.case_table(among, region)
         if len(dice) < FEWEST or len(set(patients.tolist())) < 2:
             return None
-        likely = {penalty: np.zeros(len(dice)) for penalty in PENALTIES}
+        likely = {stiffness: np.zeros(len(dice)) for stiffness in STIFFNESS}
         for one in sorted(set(patients.tolist())):
             out = patients == one
-            for penalty in PENALTIES:
-                model = fit_quality(region, names, features[~out], dice[~out], penalty)
-                likely[penalty][out] = model.dice(features[out])
-        penalty = min(PENALTIES, key=lambda p: float(np.square(likely[p] - dice).sum()))
-        low, high = interval_of(likely[penalty], dice)
-        return replace(fit_quality(region, names, features, dice, penalty), low=low, high=high)
+            for stiffness in STIFFNESS:
+                model = fit_quality(region, names, features[~out], dice[~out], stiffness)
+                likely[stiffness][out] = model.dice(features[out])
+        best = min(STIFFNESS, key=lambda s: float(np.square(likely[s] - dice).sum()))
+        low, high = interval_of(likely[best], dice)
+        return replace(fit_quality(region, names, features, dice, best), low=low, high=high)
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:

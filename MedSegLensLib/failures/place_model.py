@@ -8,10 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedSegLensLib.failures.features import LATENT
+
 CANDIDATES = 60
-"""Features that the penalty chooses among: those that correlate most with being wrong, within the same fold."""
-STRENGTHS = (0.01, 0.03, 0.1, 0.3)
-"""Inverse penalties that are tried (scikit-learn's C), with one fold a patient."""
+"""Latents that the penalty chooses among, besides all that is no latent: those that correlate most with being wrong,
+within the same fold."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """strength: inverse, scikit-learn's C. latents: weight of a latent's feature before the penalty; below 1 it has to
+    say more than what is no latent to be taken, 0 leaves latents out."""
+
+    strength: float
+    latents: float
+
+
+PENALTIES = tuple(Penalty(strength, latents) for latents in (1.0, 0.3, 0.0) for strength in (0.01, 0.03, 0.1, 0.3))
+"""Tried with one fold a patient. With seven patients hundreds of latents can tell the patients apart, and some weight
+has to keep them from it; how much, is for the data to say."""
 FEWEST = 8
 """Wrong places, and right ones, below which nothing is learned but how frequent wrong ones are."""
 
@@ -68,20 +83,25 @@ class PlaceModel:
         )
 
 
-def fit_place_model(names: Sequence[str], features: np.ndarray, wrong: np.ndarray, strength: float) -> PlaceModel:
-    """Uncalibrated. features (places, F); wrong: bool (places,). strength: scikit-learn's C."""
+def fit_place_model(names: Sequence[str], features: np.ndarray, wrong: np.ndarray, penalty: Penalty) -> PlaceModel:
+    """Uncalibrated. features (places, F); wrong: bool (places,)."""
     from sklearn.linear_model import LogisticRegression
 
     features = np.asarray(features, np.float64)
     if min(np.count_nonzero(wrong), np.count_nonzero(~wrong)) < FEWEST:
         share = (np.count_nonzero(wrong) + 1) / (len(wrong) + 2)
         return PlaceModel((), np.zeros(0), np.zeros(0), np.zeros(0), float(np.log(share / (1 - share))))
-    chosen = np.argsort(-np.abs(_correlation(features, wrong)), kind="stable")[:CANDIDATES]
+    latent = np.array([name.startswith(LATENT) for name in names])
+    chosen = np.flatnonzero(~latent)
+    if penalty.latents:
+        apart = np.where(latent, np.abs(_correlation(features, wrong)), -1.0)
+        chosen = np.concatenate([chosen, np.argsort(-apart, kind="stable")[: min(CANDIDATES, latent.sum())]])
     mean, scale = features[:, chosen].mean(0), np.maximum(features[:, chosen].std(0), 1e-3)
+    scale = np.where(latent[chosen], scale / (penalty.latents or 1.0), scale)
     table = np.clip((features[:, chosen] - mean) / scale, -10, 10)
     # scikit-learn 1.8 says so by l1_ratio, and warns of the way that older ones ask for
     lasso = {"l1_ratio": 1.0} if LogisticRegression().penalty == "deprecated" else {"penalty": "l1"}
-    fitted = LogisticRegression(**lasso, C=strength, solver="liblinear", random_state=0, max_iter=300)
+    fitted = LogisticRegression(**lasso, C=penalty.strength, solver="liblinear", random_state=0, max_iter=300)
     fitted.fit(table, wrong)
     used = np.flatnonzero(fitted.coef_[0])
     return PlaceModel(

@@ -12,7 +12,7 @@ import numpy as np
 from MedSegLensLib.failures.findings import Quality
 
 COVERAGE = 0.8
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+STIFFNESS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 FEWEST = 8
 """Cases below which there is no regression."""
 EDGE = 0.01
@@ -73,15 +73,15 @@ class QualityModel:
 
 
 def fit_quality(
-    region: str, names: Sequence[str], features: np.ndarray, dice: np.ndarray, penalty: float
+    region: str, names: Sequence[str], features: np.ndarray, dice: np.ndarray, stiffness: float
 ) -> QualityModel:
-    """Without an interval. features (cases, F); dice (cases,) in 0..1."""
+    """Without an interval. features (cases, F); dice (cases,) 0..1; stiffness: weight of the squared coefficients."""
     mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     values = np.clip((features - mean) / scale, -5, 5)
     target = np.clip(dice, EDGE, 1 - EDGE)
     odds = np.log(target / (1 - target))
     centred = values - values.mean(0)
-    gram = centred.T @ centred + penalty * np.eye(len(names))
+    gram = centred.T @ centred + stiffness * np.eye(len(names))
     coefficients = np.linalg.solve(gram, centred.T @ (odds - odds.mean()))
     intercept = float(odds.mean() - values.mean(0) @ coefficients)
     return QualityModel(region, tuple(names), mean, scale, coefficients, intercept)

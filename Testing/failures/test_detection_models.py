@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MedSegLensLib.failures.drivers import Drivers
-from MedSegLensLib.failures.place_model import PlaceModel, calibrate, fit_place_model
+from MedSegLensLib.failures.place_model import Penalty, PlaceModel, calibrate, fit_place_model
 from MedSegLensLib.failures.quality import FLOOR, QualityModel, fit_quality, interval_of
 
 NAMES = [f"latent tap {j}" for j in range(30)]
@@ -22,15 +22,23 @@ def places():
 
 
 def test_the_classifier_takes_the_features_that_decide(places):
-    model = fit_place_model(NAMES, *places, 0.03)
+    model = fit_place_model(NAMES, *places, Penalty(0.03, 1.0))
     largest = np.argsort(-np.abs(model.coefficients))[:2]
     assert {model.names[i] for i in largest} == {"latent tap 3", "latent tap 7"}
     assert len(model.names) < 15, "the penalty leaves few"
 
 
+def test_latents_of_no_weight_are_left_out(places):
+    names = ["entropy", *NAMES[1:]]
+    assert fit_place_model(names, *places, Penalty(0.3, 0.0)).names == ("entropy",)
+    full, weighed = (fit_place_model(NAMES, *places, Penalty(0.03, weight)) for weight in (1.0, 0.3))
+    moved = [np.ptp(model.contributions(NAMES, places[0]).sum(1)) for model in (full, weighed)]
+    assert moved[1] < moved[0], "a latent of less weight moves the score less"
+
+
 def test_calibrated_risks_are_as_frequent_as_they_say(places):
     features, wrong = places
-    model = fit_place_model(NAMES, features[:500], wrong[:500], 0.3)
+    model = fit_place_model(NAMES, features[:500], wrong[:500], Penalty(0.3, 1.0))
     scores = model.contributions(NAMES, features[500:]).sum(1) + model.intercept
     risks = calibrate(model, 3 * scores, wrong[500:]).calibrated(3 * scores)
     high = risks > 0.5
@@ -42,19 +50,19 @@ def test_with_hardly_any_wrong_place_the_risk_is_how_frequent_they_are(places):
     features, _ = places
     wrong = np.zeros(len(features), bool)
     wrong[:3] = True
-    model = fit_place_model(NAMES, features, wrong, 0.1)
+    model = fit_place_model(NAMES, features, wrong, Penalty(0.1, 1.0))
     assert model.names == () and np.allclose(model.risks(NAMES, features), 4 / 1002)
 
 
 def test_a_score_that_says_nothing_out_of_fold_is_dropped(places):
     features, wrong = places
-    model = fit_place_model(NAMES, features, wrong, 0.1)
+    model = fit_place_model(NAMES, features, wrong, Penalty(0.1, 1.0))
     scores = model.contributions(NAMES, features).sum(1)
     assert np.allclose(calibrate(model, -scores, wrong).risks(NAMES, features), wrong.mean())
 
 
 def test_the_models_come_back_from_json(places):
-    model = calibrate(fit_place_model(NAMES, *places, 0.1), places[0][:, 3], places[1])
+    model = calibrate(fit_place_model(NAMES, *places, Penalty(0.1, 1.0)), places[0][:, 3], places[1])
     again = PlaceModel.from_json(json.loads(json.dumps(model.to_json())))
     assert np.allclose(again.risks(NAMES, places[0]), model.risks(NAMES, places[0]), atol=1e-4)
     quality = fit_quality("ET", NAMES, places[0][:50], np.linspace(0.1, 0.9, 50), 10.0)
