@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import qt
 import slicer
 from slicer import vtkMRMLDisplayableNode, vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
@@ -190,16 +191,17 @@ class MedSegLensLogic(ScriptedLoadableModuleLogic):
 
 
 class MedSegLensTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer with Reload and Test, and in the host: a phantom is segmented, a latent edited and undone."""
+    """Runs in Slicer with Reload and Test, and in the host: a phantom is segmented, a latent edited and undone, a point
+    answered, the case checked."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
 
     def runTest(self):
         self.setUp()
-        self.test_PhantomIsSegmentedEditedAndUndone()
+        self.test_PhantomIsSegmentedEditedUndonePointedAtAndChecked()
 
-    def test_PhantomIsSegmentedEditedAndUndone(self):
+    def test_PhantomIsSegmentedEditedUndonePointedAtAndChecked(self):
         from MedSegLensLib.packs.installed import list_packs
         from MedSegLensLib.panel.dependencies import missing
         from MedSegLensLib.panel.study_files import addPhantom
@@ -220,6 +222,16 @@ class MedSegLensTest(ScriptedLoadableModuleTest):
             self.assertEqual([e.latent for e in review.history.recipe.edits], [row.latent])
             review.undo()
             review.wait()
+            self.assertTrue((review.result.labels() == before).all())
+            voxel = [*map(float, np.argwhere(before > 0)[0][::-1]), 1.0]
+            review.pointing.say(tuple((review.result.ijk_to_ras @ voxel)[:3]), False, "WT")
+            review.wait()
+            answer = review.pointing.answer
+            self.assertTrue(answer is not None and (answer.edits or answer.reason), review.pointing.problem)
+            review.pointing.reject()
+            review.checking.run()
+            review.wait()
+            self.assertTrue(review.checking.found.shift or review.checking.found.notes)
             self.assertTrue((review.result.labels() == before).all())
         finally:
             logic.release()

@@ -137,14 +137,17 @@ class Session:
         softmax. Raises UsageError for an unknown region, and as `edit` does."""
         if region not in REGIONS:
             raise UsageError(str(region), "is not a region.", f"Regions are {', '.join(REGIONS)}.")
-        logits = self.replay.logits
-        if recipe is not None:
-            recipe.check_pack(self.pack)
-            logits = logits.clone()
-            for sample, box, changed in self._run(recipe, None):
-                logits[(sample, slice(None), *box)] = changed
+        logits = self.replay.logits if recipe is None else self.logits(recipe)
         merged = self.sampling.merge(logits, whole(self.labels.shape))
         return merged.softmax(0)[list(REGIONS[region])].sum(0).cpu().numpy()
+
+    def logits(self, recipe: Recipe) -> torch.Tensor:
+        """Logits (samples, K, *sample_shape) under a recipe, a copy. Raises as `edit` does."""
+        recipe.check_pack(self.pack)
+        logits = self.replay.logits.clone()
+        for sample, box, changed in self._run(recipe, None):
+            logits[(sample, slice(None), *box)] = changed
+        return logits
 
     def region_ml(self, labels: np.ndarray, region: str) -> float:
         """Volume of a region in millilitres."""

@@ -1,4 +1,4 @@
-"""The same pack and recipe on further studies in the scene, one after another."""
+"""The same pack and recipe on further studies in the scene, one after another, with the check before and after."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from MedSegLensLib.errors import Cancelled, MedSegLensError
+from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.panel.regions_section import NAMES
 from MedSegLensLib.panel.tables import cell, fitRows, readOnlyTable
 from MedSegLensLib.scene import study
@@ -18,14 +19,20 @@ if TYPE_CHECKING:
     from MedSegLensLib.panel.review import Review
 
 
+DICE, WRONG, STATE = 4, 5, 6
+"""Columns of the table."""
+
+
 class BatchSection:
-    """A table of the scene's studies; those ticked are segmented with the recipe in force."""
+    """A table of the scene's studies; those ticked are segmented with the recipe in force, and checked before and after
+    it where that is wished."""
 
     def __init__(self, review: "Review", loadUi: Callable):
         self.review = review
         self.widget = loadUi("Batch")
         self.ui = slicer.util.childWidgetVariables(self.widget)
-        readOnlyTable(self.ui.batchTable, [_("Study"), *(f"{r} (mL)" for r in ("WT", "TC", "ET")), _("State")])
+        checked = [_("Likely Dice\nWT"), _("Likely wrong\nmL")]
+        readOnlyTable(self.ui.batchTable, [_("Study"), *(f"{r}\nmL" for r in ("WT", "TC", "ET")), *checked, _("State")])
         self.studies: list = []
         self._queue: list[int] = []
         self._task = self._session = None
@@ -49,8 +56,8 @@ class BatchSection:
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Unchecked)
             table.setItem(row, 0, item)
-            for column in range(1, 5):
-                table.setItem(row, column, cell("", right=column < 4))
+            for column in range(1, STATE + 1):
+                table.setItem(row, column, cell("", right=column < STATE))
         fitRows(table, min(max(len(self.studies), 1), 8))
         self._enable()
 
@@ -100,13 +107,21 @@ class BatchSection:
 
     def _opened(self, row: int, session) -> None:
         self._session = session
-        self._task = self.review.watch.add(
-            session.edit(self._recipe),
-            lambda edited: self._edited(row, session.opened, edited),
-            lambda problem: self._failed(row, problem),
-        )
+        if self.ui.batchCheckBox.checked:
+            self._watch(row, session.check(), lambda answer: self._edit(row, answer.check), _("checking before"))
+        else:
+            self._edit(row, None)
 
-    def _edited(self, row: int, opened, edited) -> None:
+    def _edit(self, row: int, before: Check | None) -> None:
+        edited = lambda edited: self._edited(row, self._session.opened, edited, before)  # noqa: E731
+        self._watch(row, self._session.edit(self._recipe), edited, _("editing"))
+
+    def _watch(self, row: int, task, done: Callable, what: str) -> None:
+        self._task = task
+        self._state(row, f"{what} …")
+        self.review.watch.add(task, done, lambda problem: self._failed(row, problem))
+
+    def _edited(self, row: int, opened, edited, before: Check | None) -> None:
         found = self.studies[row]
         node = found.volumes.get(opened.grid_of)
         if node is None or slicer.mrmlScene.GetNodeByID(node.GetID()) is None:
@@ -123,6 +138,19 @@ class BatchSection:
             item.setText(f"{edited.regions_ml[region]:.1f}")
             item.setToolTip(_("{name}: {before:.1f} mL before the edits").format(
                 name=NAMES[region], before=opened.regions_ml[region]))  # fmt: skip
+        if before is None:
+            self._state(row, _("done"))
+            self._next()
+        else:
+            after = self._session.check(self._recipe)
+            self._watch(row, after, lambda answer: self._checked(row, before, answer.check), _("checking after"))
+
+    def _checked(self, row: int, before: Check, after: Check) -> None:
+        for column, number, decimals in ((DICE, _likelyDice, 2), (WRONG, _likelyWrong, 1)):
+            was, now = number(before), number(after)
+            item = self.ui.batchTable.item(row, column)
+            item.setText("–" if was is None or now is None else f"{was:.{decimals}f} → {now:.{decimals}f}")
+            item.setToolTip("\n".join(after.notes))
         self._state(row, _("done"))
         self._next()
 
@@ -133,9 +161,20 @@ class BatchSection:
         self._next()
 
     def _state(self, row: int, text: str) -> None:
-        self.ui.batchTable.item(row, 4).setText(text)
+        self.ui.batchTable.item(row, STATE).setText(text)
 
     def _closeSession(self) -> None:
         if self._session is not None:
             self._session.close()
         self._session = None
+
+
+def _likelyDice(found: Check) -> float | None:
+    """Of the whole tumour; None where the pack cannot tell."""
+    return next((one.dice for one in found.quality if one.region == "WT"), None)
+
+
+def _likelyWrong(found: Check) -> float | None:
+    """mL that are likely wrong: of each place its volume times its risk, a place that two regions share counted in
+    each. None where the pack cannot tell."""
+    return sum(one.risk * one.ml for one in found.suspects) if found.quality else None

@@ -196,7 +196,7 @@ class EditsSection:
 
 def strengthText(edit: Edit) -> str:
     if edit.kind == "scale":
-        return _("suppressed") if edit.value == 0 else f"× {edit.value:g}"
+        return _("suppressed") if edit.value == 0 else f"× {edit.value:.3g}"
     return f"{'+' if edit.kind == 'add' else '= '}{edit.value:g}"
 
 
@@ -214,7 +214,7 @@ def placeText(place: Where | None) -> str:
             return _("{region} grown by {mm:g} mm").format(region=place.region, mm=place.dilation)
         case VoxelMask():
             voxel = float(np.prod(place.spacing)) / 1000
-            return _("segment of {ml:.1f} mL").format(ml=np.count_nonzero(place.array) * voxel)
+            return _("region of {ml:.1f} mL").format(ml=np.count_nonzero(place.array) * voxel)
 
 
 def _superiorRange(shape: tuple[int, int, int], ijkToRas: np.ndarray) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import qt
 
 from MedSegLensLib.panel.apply_section import ApplySection
 from MedSegLensLib.panel.batch_section import BatchSection
+from MedSegLensLib.panel.check_section import CheckSection
 from MedSegLensLib.panel.details_section import DetailsSection
 from MedSegLensLib.panel.edits_section import EditsSection
 from MedSegLensLib.panel.latents_section import LatentsSection
@@ -32,21 +33,22 @@ class Panel:
         self.apply = ApplySection(review, loadUi)
         self.regions = RegionsSection(review, loadUi)
         self.latents = LatentsSection(review, loadUi)
-        self.points = PointsSection(review, loadUi)
+        self.check, self.points = CheckSection(review, loadUi), PointsSection(review, loadUi)
         self.edits = EditsSection(review, loadUi, lambda: self.latents.current)
         self.details = DetailsSection(review, loadUi)
         self.batch = BatchSection(review, loadUi)
         self.latents.chosen.connect(self.details.choose)
         self.latents.place = self.edits.place
         self.details.nameOf, self.details.select = self.latents.nameOf, self.latents.select
+        self.check.opensPoints = self.points.open
         self.shortcuts = Shortcuts(self.latents, self.edits, review)
         self.latents.ui.keysLabel.text = self.shortcuts.text()
 
     @property
     def sections(self) -> tuple:
         return (
-            self.study, self.pack, self.apply, self.regions, self.points, self.latents, self.edits, self.details,
-            self.batch,
+            self.study, self.pack, self.apply, self.regions, self.check, self.points, self.latents, self.edits,
+            self.details, self.batch,
         )  # fmt: skip
 
     def layOut(self, layout) -> None:

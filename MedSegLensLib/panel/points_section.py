@@ -57,6 +57,10 @@ class PointsSection:
         """Let the next points be about a region."""
         self.ui.pointRegionComboBox.setCurrentIndex(REGIONS.index(region))
 
+    def open(self) -> None:
+        """Unfold the section."""
+        self.widget.collapsed = False
+
     def _onRegion(self, _index=None) -> None:
         what = _("tumour") if self.region == "WT" else self.region
         self.ui.insideButton.text = _("This is {what}").format(what=what)

@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 from MedSegLensLib.cases.case import MODALITIES, REGIONS
 from MedSegLensLib.editing.recipe import PackReference, Recipe, Where, load_recipe, save_recipe
 from MedSegLensLib.errors import Cancelled, CaseError, MedSegLensError, RecipeError, UsageError
+from MedSegLensLib.panel.checking import Checking
 from MedSegLensLib.panel.latent_findings import LatentFindings
 from MedSegLensLib.panel.latent_notes import LatentNotes
 from MedSegLensLib.panel.overlay_choice import OverlayChoice
@@ -42,7 +43,7 @@ class Review:
     Signals: stateChanged() when what can be done has changed; progressed(task); said(text, isProblem); workerChanged();
     workerLeft() when the reader has chosen another, and what was said of the former is over; regionsChanged();
     recipeChanged(); opened(); overlaysChanged(); studyChanged(); notesChanged(); partnerChanged(); pointingChanged();
-    edited(Edited); failed(MedSegLensError), which `said` tells too.
+    checkingChanged(); edited(Edited); failed(MedSegLensError), which `said` tells too.
     """
 
     def __init__(self, makeClient: Callable):
@@ -60,7 +61,8 @@ class Review:
         self.overlaysChanged, self.edited, self.studyChanged, self.failed = (Signal() for _n in range(4))
         self.notesChanged, self.workerLeft, self.partnerChanged, self.pointingChanged = (Signal() for _n in range(4))
         self.notes, self.findings, self.partner = LatentNotes(self), LatentFindings(self), Partner(self)
-        self.pointing = Pointing(self)
+        self.checkingChanged = Signal()
+        self.pointing, self.checking = Pointing(self), Checking(self)
 
     # -- the scene --------------------------------------------------------------------------------------------------
 
@@ -79,6 +81,7 @@ class Review:
         self.overlays = OverlayChoice(self, owner)
         self.pointing.attach(owner)
         self.saved = SavedReview.read(parameters.found)
+        self.checking.attach(owner, self.saved.check)
         recipe = None
         if parameters.recipe:
             try:
@@ -101,6 +104,7 @@ class Review:
         self._dragging = False
         self._drag = Throttle(self._preview)
         self.pointing.leave()
+        self.checking.leave()
         if self.session is not None:
             self.session.close()
         self.session = self.parameters = None
@@ -120,7 +124,7 @@ class Review:
     def _everythingChanged(self) -> None:
         for signal in (
             self.stateChanged, self.studyChanged, self.opened, self.recipeChanged, self.regionsChanged,
-            self.overlaysChanged, self.pointingChanged,
+            self.overlaysChanged, self.pointingChanged, self.checkingChanged,
         ):  # fmt: skip
             signal.emit()
 
@@ -279,7 +283,7 @@ class Review:
         self.saved = SavedReview(volumes, dict(volumes), opened.dice, opened.dice, list(opened.notes), pack=pack)
         reference = PackReference(opened.pack["name"], opened.pack["version"], opened.pack["hash"])
         self._takeUpRecipe(reference)
-        self._keep()
+        self.keep()
         self._everythingChanged()
         for note in opened.notes:
             self.said.emit(note, False)
@@ -374,7 +378,7 @@ class Review:
             raise UsageError(_("edit"), _("the case is not open in the worker."), remedy)
 
     def _edit(self) -> None:
-        self._keep()
+        self.keep()
         self.recipeChanged.emit()
         if self.session is None:
             return
@@ -398,7 +402,7 @@ class Review:
             self._write(edited.box)
         self.preview.end()
         self.saved.after, self.saved.diceAfter = dict(edited.regions_ml), edited.dice
-        self._keep()
+        self.keep()
         self.overlays.refreshProbability()
         self.stateChanged.emit()
         self.regionsChanged.emit()
@@ -448,7 +452,7 @@ class Review:
             self.difference.show(self.originalLabels(), self.result.labels(), ijkToRas, self.result.reference)
         else:
             self.difference.hide()
-        self._keep()
+        self.keep()
 
     # -- what is said and kept --------------------------------------------------------------------------------------
 
@@ -456,7 +460,7 @@ class Review:
         self.failed.emit(problem)
         self.said.emit(str(problem), not isinstance(problem, Cancelled))
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Write the work into the parameter node, so that it is saved with the scene."""
         if self.history.recipe is not None:
             self.parameters.recipe = SavedReview.recipeText(self.history.recipe)

@@ -14,7 +14,8 @@ ROWS = 100
 class SavedReview:
     """Volumes in mL by region before and after the edits, Dice likewise (or None), what was said of the case, the
     latents that were listed (`LatentRow` as dictionaries), the pack (name, version, hash, taps), and what comparisons
-    that it is shipped with found of these latents."""
+    that it is shipped with found of these latents; the last check: `found` (`findings.Check` as JSON) and `recipe`, a
+    mark of the edits that it was of."""
 
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
@@ -25,6 +26,7 @@ class SavedReview:
     pack: dict = field(default_factory=dict)
     showDifference: bool = False
     comparisons: list = field(default_factory=list)
+    check: dict | None = None
 
     def text(self) -> str:
         document = asdict(self)

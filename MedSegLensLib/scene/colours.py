@@ -19,6 +19,10 @@ RAMPS = {
 }
 """RGB, evenly spaced from 0 to the overlay's maximum. None ends in white, which bright anatomy would swallow."""
 
+RISK_STEPS = ((0.25, (140, 70, 10)), (0.5, (235, 135, 20)), (0.75, (255, 230, 100)))
+"""From which risk on which colour: three steps of rising lightness, told apart from an activation's smooth ramp at a
+glance and with any colour vision. What lies below the first is clear."""
+
 COLOURS = tuple(RAMPS)
 """Names of the tables; the first four are the defaults of overlay slots 0 to 3, viridis that of probabilities."""
 
@@ -31,6 +35,14 @@ def colour_table(name: str) -> slicer.vtkMRMLColorTableNode:
     """The scene's table of that name (one of `COLOURS`), made where there is none. Raises UsageError for others."""
     _check(name)
     return _table(name, f"MedSegLens {name}", [(f"{n / (STEPS - 1):.3f}", colour) for n, colour in _ramp(name)])
+
+
+def risk_table() -> slicer.vtkMRMLColorTableNode:
+    """The scene's table of the risk map, 0 to 1 in the steps of `RISK_STEPS`."""
+    levels = np.arange(STEPS) / (STEPS - 1)
+    entries = [(f"{level:.3f}", next((rgb for least, rgb in RISK_STEPS[::-1] if level >= least), None))
+               for level in levels]  # fmt: skip
+    return _table("risk", "MedSegLens risk", entries)
 
 
 def label_table(name: str, labels: dict[int, tuple[str, tuple[int, int, int]]]) -> slicer.vtkMRMLColorTableNode:

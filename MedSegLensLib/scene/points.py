@@ -145,8 +145,9 @@ class ReaderPoints:
             colour = tuple(part / 255 for part in _COLOURS[inside])
             display.SetColor(*colour)
             display.SetSelectedColor(*colour)
+            display.SetActiveColor(*colour)  # under the mouse; Slicer's own is green, as if it said "tumour"
             display.SetGlyphScale(2.0)
-            display.SetTextScale(3.5)
+            display.SetTextScale(3.0)
             display.GetTextProperty().SetBold(True)
         if self._changed is not None:
             self._observe(node)

@@ -7,6 +7,7 @@ from MedSegLensLib.scene import layers
 from MedSegLensLib.scene.change import Difference
 from MedSegLensLib.scene.overlays import Overlays, slots
 from MedSegLensLib.scene.ownership import found, remove, roles
+from MedSegLensLib.scene.risk import RiskMap
 from MedSegLensLib.scene.segmentation import ResultSegmentation
 
 
@@ -30,6 +31,7 @@ def restore(owner: slicer.vtkMRMLNode) -> list[str]:
     with slicer.util.RenderBlocker():
         Overlays(owner).lay_out()
         Difference(owner).lay_out()
+        RiskMap(owner).lay_out()
     return said
 
 
@@ -45,5 +47,6 @@ def forget_all(owner: slicer.vtkMRMLNode) -> None:
         for slot in range(slots()):
             Overlays(owner).hide(slot)
         Difference(owner).hide()
+        RiskMap(owner).hide()
         for role in roles(owner):
             remove(owner, role)

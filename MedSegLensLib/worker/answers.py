@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from MedSegLensLib.editing.recipe import Edit, Recipe
+from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.failures.points import Point as ReaderPoint
 
 Point = tuple[float, float, float]
@@ -188,3 +189,11 @@ class ProposalAnswer:
             return self.before
         edits = tuple(replace(edit, value=min(edit.value**strength, LARGEST_GAIN)) for edit in self.edits)
         return replace(self.before, edits=(*self.before.edits, *edits))
+
+
+@dataclass(frozen=True)
+class CheckAnswer:
+    """check: what was found. risk: how likely each voxel is wrong, 0 to 1, on the case's own grid."""
+
+    check: Check
+    risk: Overlay

@@ -11,8 +11,19 @@ import numpy as np
 from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.errors import Cancelled, UsageError, WorkerError
+from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.failures.points import Point as ReaderPoint
-from MedSegLensLib.worker.answers import Edited, LabelBox, LatentRow, Opened, Overlay, Point, ProposalAnswer, Volume
+from MedSegLensLib.worker.answers import (
+    CheckAnswer,
+    Edited,
+    LabelBox,
+    LatentRow,
+    Opened,
+    Overlay,
+    Point,
+    ProposalAnswer,
+    Volume,
+)
 from MedSegLensLib.worker.connection import Connection, Lost, UnknownCase
 from MedSegLensLib.worker.protocol import Message, Segment
 from MedSegLensLib.worker.task import Task, run_task
@@ -159,6 +170,19 @@ class CaseSession:
             return _overlay(self._ask(task, "probability", Message("probability", fields)))
 
         return self._client._begin(Task(f"the probability of {region}"), work)
+
+    def check(self, recipe: Recipe | None = None) -> Task[CheckAnswer]:
+        """Where the segmentation is likely wrong, and how good it likely is; under a recipe where one is given.
+
+        A pack without a reference cohort can say nothing, and one note says so. Raises PackError for a reference that
+        is damaged."""
+        fields = {"recipe": None if recipe is None else recipe.to_json()}
+
+        def work(task: Task) -> CheckAnswer:
+            said = self._ask(task, "check", Message("check", fields))
+            return CheckAnswer(Check.from_json(said.fields["check"]), _overlay(said))
+
+        return self._client._begin(Task(f"checking {self._name}"), work)
 
     def propose(self, point: ReaderPoint, recipe: Recipe, earlier: Sequence[ReaderPoint] = ()) -> Task[ProposalAnswer]:
         """What few latents can do for a point, over the edits of `recipe`; `earlier` are the points in force.

@@ -146,12 +146,14 @@ class OpenedCase:
 
     def probability(self, region: str, recipe: Recipe | None) -> Overlay:
         """On the case's grid."""
-        session = self.session
-        array = session.probability(region, recipe)
-        if session.conformed.grid.resampled:
+        return self.on_case(self.session.probability(region, recipe))
+
+    def on_case(self, array: np.ndarray) -> Overlay:
+        """Values of the network's grid, float32 (Z, Y, X), on the case's grid."""
+        if self.session.conformed.grid.resampled:
             import SimpleITK as sitk
 
-            array = sitk.GetArrayFromImage(session.to_case(array, "linear"))
+            array = sitk.GetArrayFromImage(self.session.to_case(array, "linear"))
         else:
             array = self.grid.values(array)
         return Overlay(array, self.grid.ijk_to_ras, float(array.max()))

@@ -8,7 +8,7 @@ from MedSegLensLib.editing.places import voxels_of
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.failures.points import Point, check_points
 from MedSegLensLib.failures.repair import Proposal, propose
-from MedSegLensLib.packs.catalogue import shown_name
+from MedSegLensLib.packs.catalogue import UNCLEAR
 from MedSegLensLib.segmenters.sampling import whole
 from MedSegLensLib.worker.answers import LabelBox
 from MedSegLensLib.worker.opened_case import OpenedCase, Say
@@ -48,12 +48,20 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
 
 
 def latent_names(case: OpenedCase, latents: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """What the pack's catalogue calls latents, by (tap, latent); those that it does not know are left out."""
-    return {one: shown_name(case.catalogue[one]) for one in latents if one in case.catalogue}
+    """What the pack's catalogue calls latents, by (tap, latent); those that have only a place are left out."""
+    rows = {one: case.catalogue[one] for one in latents if one in case.catalogue}
+    return {one: row["name"] for one, row in rows.items() if row.get("name") not in (None, "", UNCLEAR)}
 
 
 def _words(proposal: Proposal, names: dict[tuple[str, int], str]) -> str:
-    return f"{len(proposal.gains)} latents: " + ", ".join(dict.fromkeys(names.values()))
+    """In one sentence what is done to which latents."""
+    done: dict[str, int] = {}
+    for gain in proposal.gains:
+        verb = "suppressing" if gain.value < 0.1 else "lowering" if gain.value < 1 else "raising"
+        done[verb] = done.get(verb, 0) + 1
+    said = " and ".join(f"{verb} {count}" for verb, count in done.items())
+    called = ", ".join(dict.fromkeys(names.values()))
+    return f"{said} latents: {called}" if called else f"{said} latents"
 
 
 def _corners(box: LabelBox | None) -> list[list[int]] | None:

@@ -127,6 +127,15 @@ class ProposeFields(_Request):
         return proposed(case, self.point.point(), Recipe.from_json(self.recipe), earlier, job.say)
 
 
+class CheckFields(_Request):
+    recipe: dict | None = None
+
+    def work(self, case: OpenedCase, ranking: Ranking, arrays: dict, job: Job) -> Message:
+        from MedSegLensLib.worker.checking import checked_case
+
+        return checked_case(case, None if self.recipe is None else Recipe.from_json(self.recipe), job.say)
+
+
 class ProbabilityFields(_Request):
     region: Name
     recipe: dict | None = None
@@ -144,6 +153,7 @@ ASKED = {
     "activation": ActivationFields,
     "probability": ProbabilityFields,
     "propose": ProposeFields,
+    "check": CheckFields,
 }
 """What can be asked of an open case, by the last part of its address."""
 

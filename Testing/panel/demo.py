@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from Testing.panel.demo_failure import tell_failure
 from Testing.panel.driver import ROOT, Driver
 
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
             driver.host.run()
             return 0
         shots = Shots(driver, options.out, options.prefix)
-        tell(driver, shots, options.case, options.pack)
+        STORIES[options.story](driver, shots, options.case, options.pack)
     finally:
         driver.host.quit()
     return 0
@@ -110,10 +111,14 @@ def _row(driver: Driver) -> int:
     return next((row for row, latent in enumerate(listed) if (influence(latent) or 0) < -0.2 and not latent.dense), 0)
 
 
+STORIES = {"review": tell, "failure": tell_failure}
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="slicer-demo", description=__doc__.split("\n")[0])
     parser.add_argument("--case", type=Path, help="folder of one study (default: the phantom)")
     parser.add_argument("--pack", help="lens pack: a name, a folder or a zip (default: the first that is installed)")
+    parser.add_argument("--story", choices=list(STORIES), default="review", help="what the screenshots show")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "slicer-demo", help="folder for the screenshots")
     parser.add_argument("--prefix", default="", help="put before the screenshots' names")
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

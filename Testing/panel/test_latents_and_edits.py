@@ -300,9 +300,10 @@ def test_the_same_recipe_runs_over_the_studies_in_the_scene(host, opened, panel,
     table.item(1, 0).setCheckState(qt.Qt.Checked)
     host.click(panel.batch.ui.batchApplyButton)
     idle(120)
-    assert table.item(1, 4).text() == "done"
+    assert table.item(1, 6).text() == "done"
     assert float(table.item(1, 1).text()) > 0
-    assert table.item(0, 4).text() == ""
+    assert table.item(1, 4).text() == "–" and "pack add-reference" in table.item(1, 4).toolTip()
+    assert table.item(0, 6).text() == ""
     assert opened.isOpen, "the study under review stays open"
     made = [n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
     assert any("phantom-2" in name for name in made)
