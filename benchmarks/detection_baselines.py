@@ -13,6 +13,9 @@ from MedSegLensLib.failures.suspects import JUDGED
 SHRINKAGE = 0.01
 """Of the tap's covariance towards a multiple of the identity."""
 
+MEAN = "mean"
+"""The target that is the mean over the regions that a case or its segmentation has."""
+
 Readings = dict[str, np.ndarray]
 
 
@@ -53,7 +56,7 @@ class Mahalanobis:
 
 
 class EntropyForest:
-    """A random forest that tells the mean Dice from entropies, largest probabilities and volumes: all of `CASE`."""
+    """A random forest that tells a Dice from entropies, largest probabilities and volumes: all of `CASE`."""
 
     def __init__(self, readings: Sequence[Readings], dice: np.ndarray):
         from sklearn.ensemble import RandomForestRegressor
@@ -69,13 +72,7 @@ class EntropyForest:
         return np.nan_to_num(readings["case"], nan=-1.0)
 
 
-def pair_dice(pair: np.ndarray) -> float:
-    """Mean Dice between the two packs over the regions that either of them segments."""
-    return float(np.nanmean(pair)) if np.isfinite(pair).any() else 1.0
-
-
-def mean_dice(readings: Readings) -> float:
-    """The truth: mean Dice over the regions of `JUDGED` that the case or its segmentation has; 0 for one that only
-    either has."""
-    assert len(readings["dice"]) == len(JUDGED)
-    return float(np.nanmean(readings["dice"]))
+def dice_of(values: np.ndarray, target: str, otherwise: float = float("nan")) -> float:
+    """A target's Dice from those of `JUDGED`: of a region, or the mean of those that are there (nan: in neither)."""
+    chosen = values if target == MEAN else values[[JUDGED.index(target)]]
+    return float(np.nanmean(chosen)) if np.isfinite(chosen).any() else otherwise
