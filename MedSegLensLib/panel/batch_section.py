@@ -7,8 +7,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from MedSegLensLib.editing.recipe import Recipe, RegionOf
 from MedSegLensLib.errors import Cancelled, MedSegLensError
 from MedSegLensLib.failures.findings import Check
+from MedSegLensLib.panel.recipe_history import forOthers, hasDrawnPlaces
 from MedSegLensLib.panel.regions_section import NAMES
 from MedSegLensLib.panel.tables import cell, fitRows, readOnlyTable
 from MedSegLensLib.scene import study
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 DICE, WRONG, STATE = 4, 5, 6
 """Columns of the table."""
 
+AROUND, EVERYWHERE, SAME_PLACE = range(3)
+"""Where edits that were made at points act in other studies."""
+AROUND_MM = 10.0
+
 
 class BatchSection:
     """A table of the scene's studies; those ticked are segmented with the recipe in force, and checked before and after
@@ -33,6 +39,13 @@ class BatchSection:
         self.ui = slicer.util.childWidgetVariables(self.widget)
         checked = [_("Likely Dice\nWT"), _("Likely wrong\nmL")]
         readOnlyTable(self.ui.batchTable, [_("Study"), *(f"{r}\nmL" for r in ("WT", "TC", "ET")), *checked, _("State")])
+        self.ui.batchWhereComboBox.addItems(
+            [
+                _("in and around each study's tumour ({mm:g} mm)").format(mm=AROUND_MM),
+                _("everywhere"),
+                _("at the same place, in mm"),
+            ]
+        )
         self.studies: list = []
         self._queue: list[int] = []
         self._task = self._session = None
@@ -40,6 +53,7 @@ class BatchSection:
         self.ui.batchApplyButton.connect("clicked(bool)", self._onApply)
         self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
         review.stateChanged.connect(self._enable)
+        review.recipeChanged.connect(self._enable)
         fitRows(self.ui.batchTable, 1)
 
     def _onCollapsed(self, collapsed: bool) -> None:
@@ -63,6 +77,8 @@ class BatchSection:
 
     def _enable(self) -> None:
         self.ui.batchApplyButton.enabled = bool(self.studies) and (self._task is not None or not self.review.isBusy)
+        for widget in (self.ui.batchWhereLabel, self.ui.batchWhereComboBox):
+            widget.visible = hasDrawnPlaces(self.review.history.recipe)
         self.ui.batchApplyButton.text = _("Cancel") if self._task is not None else _("Apply to ticked studies")
 
     def _onApply(self, _checked=False) -> None:
@@ -78,8 +94,16 @@ class BatchSection:
         if not self._queue:
             self.ui.batchStatus.text = _("Tick the studies first.")
             return
-        self._recipe, self._pack = self.review.history.recipe, self.review.parameters.pack
+        self._recipe, self._pack = self.recipe(), self.review.parameters.pack
         self._next()
+
+    def recipe(self) -> Recipe:
+        """The edits in force, as they are to act on other studies."""
+        recipe = self.review.history.recipe
+        if not hasDrawnPlaces(recipe) or self.ui.batchWhereComboBox.currentIndex == SAME_PLACE:
+            return recipe
+        everywhere = self.ui.batchWhereComboBox.currentIndex == EVERYWHERE
+        return forOthers(recipe, None if everywhere else RegionOf("WT", AROUND_MM))
 
     def _next(self) -> None:
         self._closeSession()

@@ -72,6 +72,8 @@ class CheckSection:
             self._shown = found
             self._fill()
         notes = list(found.notes) if found is not None else []
+        if found is not None and found.quality and not found.suspects:
+            notes.append(_("No place has a risk of {least:.0f} % or more.").format(least=100 * RISK_STEPS[0][0]))
         if checking.isStale:
             notes.insert(0, _("⚠ The edits have changed since: check again."))
         ui.checkNotes.text = "\n".join(notes)

@@ -1,8 +1,9 @@
 """The reader's edits and the way back: a recipe, the recipes before it, and those that were undone."""
 
+import math
 from dataclasses import replace
 
-from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe, Where
+from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe, VoxelMask, Where
 
 NEUTRAL = 1.0
 """The strength at which a latent is left as it is."""
@@ -90,6 +91,35 @@ def withoutLatent(recipe: Recipe, tap: str, latent: int) -> Recipe:
 def withoutEdit(recipe: Recipe, number: int) -> Recipe:
     """The recipe without its edit `number`, from 0."""
     return replace(recipe, edits=tuple(e for n, e in enumerate(recipe.edits) if n != number))
+
+
+def hasDrawnPlaces(recipe: Recipe | None) -> bool:
+    """Whether some edit acts in drawn voxels only, such as the tissue at a point: a place in one patient."""
+    return recipe is not None and any(isinstance(edit.where, VoxelMask) for edit in recipe.edits)
+
+
+def forOthers(recipe: Recipe, where: Where | None) -> Recipe:
+    """The recipe for other patients: edits in drawn voxels act at `where` (None: everywhere) instead.
+
+    Of several strengths that one latent was given at several points the geometric mean is taken (0 stays 0), of other
+    values their mean: later ones replacing earlier ones would make the order of the points matter.
+    """
+    drawn: dict[tuple, list[Edit]] = {}
+    for edit in recipe.edits:
+        if isinstance(edit.where, VoxelMask):
+            drawn.setdefault((edit.tap, edit.latent, edit.kind), []).append(edit)
+    kept = tuple(edit for edit in recipe.edits if not isinstance(edit.where, VoxelMask))
+    general = tuple(
+        Edit(tap, latent, kind, _middle(kind, [edit.value for edit in edits]), where)
+        for (tap, latent, kind), edits in drawn.items()
+    )
+    return replace(recipe, edits=(*kept, *general))
+
+
+def _middle(kind: str, values: list[float]) -> float:
+    if kind != "scale":
+        return sum(values) / len(values)
+    return math.prod(values) ** (1 / len(values))
 
 
 def isEdited(recipe: Recipe | None, tap: str, latent: int) -> bool:

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from Testing.panel.demo import Shots
 
 CLICKS = 3
+FIELD_MM = 120.0
+"""Of the slice views, around what is looked at."""
 LABELS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,), "NCR": (1,), "ED": (2,)}
 
 
 def tell_failure(driver: Driver, shots: "Shots", case: Path | None, pack: str | None, region: str = "WT") -> None:
     """From a segmentation to its check, and from clicks to a repaired segmentation."""
-    from MedSegLensLib.scene import views
-
     panel, review, host = driver.panel, driver.review, driver.host
     driver.idle()
     driver.open_study(case)
+    _show_flair(review.parameters.t2f)
     driver.apply(pack)
     _check(driver, shots)
     driver.fold(panel.regions, panel.points)
@@ -38,8 +39,7 @@ def tell_failure(driver: Driver, shots: "Shots", case: Path | None, pack: str | 
         if mistake is None:
             break
         ras, inside = mistake
-        views.jump_to(ras)
-        host.process(0.1)
+        look_closely(driver, ras)
         driver.scroll_to(panel.regions)
         host.click(panel.points.ui.insideButton if inside else panel.points.ui.outsideButton)
         host.view("Red").click(ras=ras)
@@ -63,6 +63,16 @@ def tell_failure(driver: Driver, shots: "Shots", case: Path | None, pack: str | 
     shots.take("repaired", "after the clicks: volumes and, against the expert's segmentation, Dice")
 
 
+def _show_flair(node) -> None:
+    """FLAIR as background, windowed so that a bright tumour is not burnt out."""
+    import slicer
+
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, float(np.quantile(slicer.util.arrayFromVolume(node), 0.9995)))
+    slicer.util.setSliceViewerLayers(background=node)
+
+
 def _check(driver: Driver, shots: "Shots") -> None:
     panel, review, host = driver.panel, driver.review, driver.host
     driver.fold(panel.check)
@@ -72,11 +82,26 @@ def _check(driver: Driver, shots: "Shots") -> None:
     found = review.checking.found
     if found is not None and found.suspects:
         panel.check.ui.suspectsTable.selectRow(0)
-        review.checking.goTo(found.suspects[0])
+        look_closely(driver, found.suspects[0].ras)
         host.click(panel.check.ui.riskCheckBox)
         driver.idle()
     driver.scroll_to(panel.check)
     shots.take("check", "likely Dice, how unusual the study is, and where to look; the risk map over the anatomy")
+
+
+def look_closely(driver: Driver, ras: tuple[float, float, float]) -> None:
+    """Centre the slice views on a place, near enough to see it."""
+    import slicer
+
+    from MedSegLensLib.scene import views
+
+    views.jump_to(ras)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*ras)
+        width, height, depth = node.GetFieldOfView()
+        scale = FIELD_MM / min(width, height)
+        node.SetFieldOfView(width * scale, height * scale, depth)
+    driver.host.process(0.1)
 
 
 def largest_mistake(driver: Driver, region: str) -> tuple[tuple[float, float, float], bool] | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 
-from MedSegLensLib.editing.recipe import VoxelMask, load_recipe
+from MedSegLensLib.editing.recipe import RegionOf, VoxelMask, load_recipe
 from MedSegLensLib.scene.hand_drawing import TISSUE
 
 PACK = "glioma-segformer"
@@ -108,6 +108,12 @@ def test_a_click_is_answered_tried_at_other_strengths_accepted_undone_and_saved(
     assert (review.result.labels() == after).all() and node.GetNthControlPointVisibility(0)
     review.saveRecipe(str(tmp_path / "recipe.json"))
     assert load_recipe(tmp_path / "recipe.json") == review.history.recipe
+
+    panel.batch.widget.collapsed = False
+    assert panel.batch.ui.batchWhereComboBox.visible
+    assert {edit.where for edit in panel.batch.recipe().edits} == {RegionOf("WT", 10)}
+    panel.batch.ui.batchWhereComboBox.setCurrentIndex(2)
+    assert panel.batch.recipe() == review.history.recipe
 
     edits, (point,) = review.history.recipe.edits, review.pointing.points.all()
     host.save_scene(tmp_path / "saved.mrb")

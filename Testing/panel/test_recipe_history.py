@@ -1,13 +1,17 @@
 """Undo, redo, and what a slider does to a recipe."""
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MedSegLensLib.editing.recipe import Box, PackReference, Recipe
+from MedSegLensLib.editing.recipe import Box, PackReference, Recipe, RegionOf, VoxelMask
 from MedSegLensLib.panel.recipe_history import (
     DEPTH,
     RecipeHistory,
     emptyRecipe,
+    forOthers,
+    hasDrawnPlaces,
     isEdited,
     strengthOf,
     withoutEdit,
@@ -95,3 +99,17 @@ def test_the_history_is_bounded():
     while history.undo() is not None:
         undone += 1
     assert undone == DEPTH
+
+
+def tissue(size: int) -> VoxelMask:
+    return VoxelMask.from_array(np.ones((size, size, size)), (0, 0, 0), (1, 1, 1), tuple(np.eye(3).ravel()))
+
+
+def test_edits_of_points_act_elsewhere_in_other_patients():
+    recipe = edited(3, 0.5, tissue(2), edited(3, 2.0, tissue(3), edited(3, 0.9, BOX, edited(7, 0.0, tissue(2)))))
+    assert hasDrawnPlaces(recipe) and not hasDrawnPlaces(edited(3, 0.9, BOX)) and not hasDrawnPlaces(None)
+    around = RegionOf("WT", 10)
+    general = forOthers(recipe, around)
+    strengths = {(e.latent, e.where): e.value for e in general.edits}
+    assert strengths == pytest.approx({(3, BOX): 0.9, (3, around): 1.0, (7, around): 0.0})
+    assert forOthers(edited(7, 0.3, tissue(2)), None).edits == edited(7, 0.3).edits
