@@ -25,7 +25,14 @@ from MedSegLensLib.segmenters.taps import changed
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
     from MedSegLensLib.lenses.codes import Codes
+    from MedSegLensLib.packs.pack import LensPack
 
+Weights = dict[str, np.ndarray]
+"""By tap, (latents,), not negative, with a sum of 1."""
+
+TARGETS = 24
+"""Latents of the last tap that the edges lead to: those that the regions rest on most. With all of them, edges among
+latents that nothing rests on outweigh the others (docs/evidence.md)."""
 SLICES = 4
 """Slices or windows that `influence` is taken on."""
 DEPTH_SLICES = 6
@@ -38,10 +45,34 @@ def early_and_late(session: "Session") -> tuple[str, str] | None:
     return (taps[0], taps[-1]) if len(taps) > 1 else None
 
 
-def graph(session: "Session") -> np.ndarray:
-    """The edges between the first and the last tap, float32 (edges,), early latents first; empty for a single tap."""
+def graph(session: "Session", weights: Weights) -> np.ndarray:
+    """The edges from the latents of the first tap to the `TARGETS` of the last that weigh most, float32 (edges,), early
+    latents first; empty for a single tap."""
     taps = early_and_late(session)
-    return co_firing(session, *taps).ravel() if taps else np.zeros(0, np.float32)
+    if taps is None:
+        return np.zeros(0, np.float32)
+    return co_firing(session, *taps)[:, targets_of(weights[taps[1]])].ravel()
+
+
+def targets_of(weight: np.ndarray) -> np.ndarray:
+    """The latents that weigh most, in the order of their numbers."""
+    return np.sort(np.argsort(-weight, kind="stable")[:TARGETS])
+
+
+def weights_of(pack: "LensPack") -> Weights:
+    """How much the regions rest on each latent, by the pack's catalogue: the largest first-order change of a region's
+    log odds were it suppressed, each tap's sum 1. As in the paper, what the output does not rest on does not count.
+    All alike for a pack whose catalogue does not say."""
+    catalogue, found = pack.catalogue(), {}
+    said = [f"influence_{region}" for region in ("wt", "tc", "et")]
+    for tap in pack.taps:
+        weight = np.zeros(pack.lens_info(tap).d_sae)
+        if catalogue is not None and set(said) <= set(catalogue.column_names):
+            for row in catalogue.select(["tap", "latent", *said]).to_pylist():
+                if row["tap"] == tap:
+                    weight[row["latent"]] = max(abs(row[name] or 0.0) for name in said)
+        found[tap] = weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1 / len(weight))
+    return found
 
 
 def circuit_shift(edges: np.ndarray, usual: np.ndarray) -> float:

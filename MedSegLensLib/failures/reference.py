@@ -21,6 +21,7 @@ from MedSegLensLib.diffing.dictionaries import TapDictionaries, at_work, opened
 from MedSegLensLib.diffing.usage import tap_row, usage_sums
 from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import UsageError
+from MedSegLensLib.failures.circuit import Weights, graph, weights_of
 from MedSegLensLib.packs.reference_files import ShippedReference
 from MedSegLensLib.packs.shipped_reference import document_of, shipped_reference
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-VERSION = 1
+VERSION = 2
 """Of what is read of a case; results of another are not used again."""
 
 DETECTOR_ACQUISITIONS = (
@@ -77,7 +78,8 @@ class Workings:
 class Reference:
     """The workings of a pack's reference cases; every array of `Workings` has the cases as its first axis here.
 
-    cohort: its name. modalities: of the pack, in order. notes: what has to be known of the cases. detector: what
+    cohort: its name. modalities: of the pack, in order. weights: by tap, how much each latent counts, see
+    `failures.circuit.weights_of`; None: all alike. notes: what has to be known of the cases. detector: what
     `failures.detector` learned of failures on them, JSON types; None where they have no labels.
     """
 
@@ -87,10 +89,16 @@ class Reference:
     cohort: str = "reference"
     notes: tuple[str, ...] = ()
     detector: dict | None = field(default=None, repr=False)
+    weights: Weights | None = field(default=None, repr=False)
 
     @property
     def taps(self) -> tuple[str, ...]:
         return tuple(self.workings.rate)
+
+    def weight(self, tap: str) -> np.ndarray:
+        """How much each latent of a tap counts, (latents,), with a sum of 1."""
+        latents = self.workings.rate[tap].shape[-1]
+        return np.full(latents, 1 / latents) if self.weights is None else self.weights[tap]
 
     def case(self, i: int) -> Workings:
         """One of them."""
@@ -108,11 +116,13 @@ class Reference:
         return Workings.from_arrays(arrays, self.taps)
 
     def shipped(self, info) -> ShippedReference:
-        """As a pack keeps it; numbers are rounded to float16, but inputs."""
+        """As a pack keeps it; numbers are rounded to float16, but inputs and weights."""
         arrays = self.workings.to_arrays()
         for name in arrays:
             if name not in ("inputs", "present"):
                 arrays[name] = arrays[name].astype(np.float16)
+        for t, tap in enumerate(self.taps):
+            arrays[f"weight.{t}"] = self.weight(tap).astype(np.float32)
         lists = list(self.cases), list(self.taps), list(self.modalities), list(self.notes)
         return ShippedReference(document_of(info, self.cohort, *lists, self.detector), arrays)
 
@@ -128,6 +138,7 @@ class Reference:
             document["cohort"],
             tuple(document["notes"]),
             document["detector"],
+            {tap: arrays[f"weight.{t}"] for t, tap in enumerate(taps)},
         )
 
 
@@ -139,9 +150,11 @@ def reference_of(pack: "LensPack") -> Reference | None:
     return pack.__dict__["reference"]
 
 
-def workings_of(session: "Session") -> Workings:
-    """How a session's case drives its network, at every tap that has a lens. Two seconds of a CPU for a brain."""
-    from MedSegLensLib.failures.circuit import graph
+def workings_of(session: "Session", weights: Weights | None = None) -> Workings:
+    """How a session's case drives its network, at every tap that has a lens. Two seconds of a CPU for a brain.
+
+    weights: of the reference that it is to be held against; None: those of the session's pack.
+    """
     from MedSegLensLib.failures.input_statistics import input_statistics
 
     taps = session.pack.taps
@@ -151,7 +164,7 @@ def workings_of(session: "Session") -> Workings:
     return Workings(
         {tap: rate.astype(np.float32) for tap, (rate, _) in rows.items()},
         {tap: np.nan_to_num(magnitude).astype(np.float32) for tap, (_, magnitude) in rows.items()},
-        graph(session),
+        graph(session, weights or weights_of(session.pack)),
         np.nan_to_num(inputs),
         np.array(session.conformed.present),
     )
@@ -203,7 +216,7 @@ def build_reference(
     usable = [case for case in cases if case.name in names]
     learned = _learned(pack, usable, progress, journal) if detector else None
     modalities = tuple(pack.info.input["modalities"])
-    reference = Reference(tuple(names), workings, modalities, cohort, tuple(notes), learned)
+    reference = Reference(tuple(names), workings, modalities, cohort, tuple(notes), learned, weights_of(pack))
     return reference, tuple(mapped.failures)
 
 

@@ -32,8 +32,8 @@ REMEDY = "Make it again: `medseglens pack add-reference`."
 class ShippedReference:
     """What the two files hold.
 
-    document: as the schema has it. arrays: by name; first axis the cases. "rate.n", "magnitude.n" (cases, latents) of
-    lens number n of the document, "graph" (cases, edges), "inputs" (cases, modalities, numbers), "present" (cases,
+    document: as the schema has it. arrays: by name: "rate.n", "magnitude.n" (cases, latents) and "weight.n" (latents,)
+    of lens number n of the document, "graph" (cases, edges), "inputs" (cases, modalities, numbers), "present" (cases,
     modalities).
     """
 
@@ -97,6 +97,7 @@ def _contradictions(info: "PackInfo", found: ShippedReference) -> Iterator[tuple
             yield DOCUMENT, f"it is about a lens at {lens['tap']} that this pack does not have (any more)"
             return
         expected |= {f"{what}.{number}": (cases, latents[lens["tap"]]) for what in ("rate", "magnitude")}
+        expected[f"weight.{number}"] = (latents[lens["tap"]],)
     modalities = document["modalities"]
     if modalities != list(info.input["modalities"]):
         yield DOCUMENT, f"its modalities are {', '.join(modalities)}, not the pack's"

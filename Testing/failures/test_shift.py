@@ -16,6 +16,7 @@ from MedSegLensLib.cohorts.phantoms import PhantomRequest
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import CaseError, UsageError
 from MedSegLensLib.failures.circuit import (
+    TARGETS,
     circuit_shift,
     co_firing,
     depth_bias,
@@ -23,11 +24,13 @@ from MedSegLensLib.failures.circuit import (
     graph,
     influence,
     much_brain,
+    targets_of,
+    weights_of,
 )
 from MedSegLensLib.failures.findings import Shift
 from MedSegLensLib.failures.input_statistics import NAMES, input_statistics
 from MedSegLensLib.failures.reference import Reference, Workings, build_reference, reference_of, workings_of
-from MedSegLensLib.failures.shift import shift, shift_of
+from MedSegLensLib.failures.shift import cohort_shift, shift, shift_of
 from MedSegLensLib.packs.pack import load_pack
 from MedSegLensLib.packs.shipped_reference import with_reference
 from MedSegLensLib.segmenters.taps import changed
@@ -191,7 +194,7 @@ def test_edges_are_correlations_of_codes_on_shared_places(session):
     early, late = early_and_late(session)
     edges = co_firing(session, early, late)
     assert edges.shape == (session.codes[early].n_latents, session.codes[late].n_latents)
-    assert np.abs(edges).max() <= 1 + 1e-5 and graph(session).shape == (edges.size,)
+    assert np.abs(edges).max() <= 1 + 1e-5 and graph(session, weights_of(session.pack)).shape == (len(edges) * TARGETS,)
     itself = co_firing(session, late, late)
     fires = np.diff(session.codes[late].pointers) > 0
     assert np.allclose(np.diag(itself)[fires], 1, atol=1e-2)
@@ -243,3 +246,34 @@ def test_what_workings_are_of_a_session(session, pack):
     found = workings_of(session)
     assert tuple(found.rate) == pack.taps and all(rate.min() >= 0 and rate.max() <= 1 for rate in found.rate.values())
     assert found.present.all() and np.isfinite(found.inputs).all()
+
+
+def test_latents_that_nothing_rests_on_do_not_count():
+    weights = {"tap": np.where(np.arange(40) % 2, 0.0, 1 / 20)}  # only the odd ones move
+    known = reference()
+    plain, moved = one(invented(1, seed=5)), one(invented(1, seed=5, moved=4.0))
+    moved = replace(moved, graph=plain.graph)
+    weighed = replace(known, weights=weights)
+    assert shift_of(moved, weighed).score == pytest.approx(shift_of(plain, weighed).score, rel=0.05)
+    assert shift_of(moved, known).score > 2 * shift_of(plain, known).score
+
+
+def test_weights_come_from_the_catalogue_and_the_edges_lead_to_the_weightiest(pack):
+    weights = weights_of(pack)
+    assert tuple(weights) == pack.taps and all(w.sum() == pytest.approx(1) for w in weights.values())
+    weight = weights[pack.default_tap]
+    chosen = targets_of(weight)
+    assert len(chosen) == TARGETS and weight[chosen].min() >= np.delete(weight, chosen).max()
+
+
+def test_a_cohort_as_a_whole_is_farther_the_more_it_is_moved():
+    known = reference(8)
+
+    def cohort(moved):
+        return [one(invented(1, seed=seed, moved=moved)) for seed in range(20, 26)]
+
+    assert cohort_shift(cohort(0.0), known) < cohort_shift(cohort(0.4), known) < cohort_shift(cohort(2.0), known)
+    with pytest.raises(UsageError):
+        cohort_shift(cohort(0.0), reference(3))
+    with pytest.raises(UsageError):
+        cohort_shift([], known)

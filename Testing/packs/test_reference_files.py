@@ -23,6 +23,7 @@ def reference_for(info) -> ShippedReference:
     arrays = {"graph": rng.normal(size=(3, 20)), "inputs": rng.normal(size=(3, 4, 12)), "present": np.ones((3, 4))}
     for number, lens in enumerate(info.lenses):
         arrays |= {f"{what}.{number}": rng.random((3, lens.d_sae)) for what in ("rate", "magnitude")}
+        arrays[f"weight.{number}"] = np.full(lens.d_sae, 1 / lens.d_sae)
     arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
     taps = [lens.tap for lens in info.lenses]
     modalities = ["t1n", "t1c", "t2w", "t2f"]
