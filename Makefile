@@ -147,7 +147,9 @@ pack-%: venv
 		$(VENV)/bin/python -c '$(KEEP_SEEDS)' glioma-$* $$trained/$$lens-seed-22 $$trained/$$lens-seed-23; \
 	done; \
 	$$run pack build --segmenter build/train/glioma-$* $$lenses --about $$conf/about-glioma-$*.json \
-		--cases "$(DATA)" --out Resources/Packs/glioma-$* --replace
+		--cases "$(DATA)" --out Resources/Packs/glioma-$* --replace; \
+	$$run pack add-reference Resources/Packs/glioma-$* --cases "$(DATA)" --journal build/train/reference-$* \
+		--out Resources/Packs/glioma-$* --replace
 
 clean: ## remove what demo and benchmarks wrote, and the caches (trainings in build/train stay)
 	@rm -rf build/demo build/benchmarks .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

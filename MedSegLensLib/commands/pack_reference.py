@@ -4,14 +4,16 @@ from pathlib import Path
 
 from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes, origin_notes
 from MedSegLensLib.commands.common import Result, add_command, progress_bar
+from MedSegLensLib.errors import UsageError
 
 LONG = """ship a pack with its reference cohort, as a new pack: what is usual for it, what was learned of its failures
 
   medseglens pack add-reference glioma-unet --cohort training --out glioma-unet-checked
 
-Give cases that the pack's segmenter was trained on or is trusted with, not those that it is judged by. Of a case some
-hundred sums are kept, no voxels. Where the cases have labels, a detector of failures is learned from them and from
-simulated acquisitions of them; without labels a pack tells how unusual a case is, not where it is likely wrong."""
+Give cases that the pack's segmenter was trained on or is trusted with; those that it is judged by (held out in its
+pack.json, whatever their acquisition) are left out. Of a case some hundred sums are kept, no voxels. Where the cases
+have labels, a detector of failures is learned from them and from simulated acquisitions of them; without labels a pack
+tells how unusual a case is, not where it is likely wrong."""
 
 
 def add_reference_parser(actions) -> None:
@@ -41,9 +43,16 @@ def run(options) -> Result:
         check_file(options.zip)
     pack, cohort = load_pack(options.pack), cohort_given(options)
     notes = origin_notes(cohort)
+    kept, judged = [], []
+    for case in cohort.cases:
+        (judged if case.seen_in(pack.info.trained_on.held_out) else kept).append(case)
+    if judged:
+        notes.append(f"Left out, since the pack is judged by them: {', '.join(case.name for case in judged)}.")
+    if not kept:
+        raise UsageError(cohort.name, "the pack holds all of its cases out.", "Give cases that it is not judged by.")
     with progress_bar(options.json) as progress:
         reference, failures = build_reference(
-            pack, cohort.cases, progress, options.journal, cohort.name, notes, not options.no_detector
+            pack, kept, progress, options.journal, cohort.name, notes, not options.no_detector
         )
     info = with_reference(pack, reference.shipped(pack.info), options.out, options.replace)
     if options.zip:
@@ -58,6 +67,7 @@ def run(options) -> Result:
         "detector": reference.detector is not None,
         "bytes": size,
         "failures": [vars(failure) for failure in failures],
+        "notes": notes,
     }
     text = [f"{options.out}: {info.name} with {len(reference.cases)} reference cases ({size / 1e3:.0f} kB)."]
     if reference.detector is None:
