@@ -7,8 +7,8 @@ called oracle. The controls get the very same points and are confined to the sam
 has a reader of its own, with the same rule). Recovered: Dice at least 0.7 and at least 0.2 more than before.
 
 Kinds, each apart: "unseen" (the two patients that no pack was trained on), "held-out" (these under simulated
-acquisitions), "simulated" (the seven training cases under these), "phantoms" (invented). The method was developed on the
-last two kinds alone.
+acquisitions), "simulated" (the seven training cases under these), "phantoms" (invented). The method was developed on
+the last two kinds alone.
 """
 
 import argparse
@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from common import PACKS, REAL, VALIDATION, machine, packs, show
 from failure_cohorts import phantoms, simulated, unseen
-from repair_controls import Click, Learned, controls_of
+from repair_controls import Learned, controls_of
 from repair_oracle import ORACLES
 from repair_summary import CLICKS, in_lines, summary
+from repair_taps import Click
 
 from MedSegLensLib.cases.case import REGIONS, region_mask
 from MedSegLensLib.cases.reading import read_case
@@ -52,7 +53,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--limit", type=int, default=12, help="cases of each kind and pack (default 12)")
     parser.add_argument("--quick", action="store_true", help="one case of each kind, three points, no oracle")
-    parser.add_argument("--reader", choices=("same", "own"), default="same", help="whose mistakes controls are shown")
+    parser.add_argument("--reader", choices=("own", "same"), default="own", help="whose mistakes controls are shown")
     parser.add_argument("--controls", choices=("all", "none"), default="all")
     parser.add_argument("--partial", type=Path, help="folder for what is done so far; what is there is not done again")
     return parser.parse_args()
@@ -65,8 +66,13 @@ def cases_of(kind: str) -> list:
     if kind == "phantoms":
         return phantoms(20)
     cases = [case for cohort in simulated() for case in cohort.cases]
-    mine = [case for case in cases if (case.subject in VALIDATION) == (kind == "held-out")]
-    return sorted(mine, key=lambda case: hashlib.sha256(case.name.encode()).hexdigest())
+    mine = [case for case in cases if (case.name in VALIDATION) == (kind == "held-out")]
+    return sorted(mine, key=lambda case: hashlib.sha256(title(case).encode()).hexdigest())
+
+
+def title(case) -> str:
+    """A simulated case has the name of the case that it was made of."""
+    return f"{case.name} {case.acquisition.kind}" if case.acquisition else case.name
 
 
 class Latents:
@@ -77,15 +83,17 @@ class Latents:
 
     def __init__(self, session: Session, truth: np.ndarray, rejects: bool):
         self.session, self.truth, self.rejects = session, truth, rejects
-        self.labels, self.recipe, self.seconds, self.told = session.labels, None, [], []
+        self.labels, self.recipe, self.seconds = session.labels, None, []
+        self.told, self.earlier = [], []
 
     def answer(self, point) -> None:
-        found = propose(self.session, point, self.recipe, labels=self.labels)
+        found = propose(self.session, point, self.recipe, labels=self.labels, earlier=self.earlier)
         self.seconds.append(found.seconds)
         if not found.gains or (self.rejects and self.worse(found.after, point.region)):
             self.told.append(point)
             return
         self.labels, self.recipe = found.after, found.recipe
+        self.earlier.append(point)
 
     def worse(self, labels: np.ndarray, region: str) -> bool:
         return dice_by_region(labels, self.truth)[region] < dice_by_region(self.labels, self.truth)[region]
@@ -97,31 +105,30 @@ def episode(session, truth, region: str, clicks: int, rejects: bool) -> tuple[li
     for _ in range(clicks):
         point = next_point(session, method.labels, truth, region, method.told)
         if point is not None:
-            made.append(click_of(session, point, method.labels))
+            made.append(click_of(session, point, method.labels, method.earlier))
             method.answer(point)
         scores.append(dice_by_region(method.labels, truth))
     return scores, made, method.seconds
 
 
-def click_of(session: Session, point, labels: np.ndarray) -> Click:
+def click_of(session: Session, point, labels: np.ndarray, earlier: list) -> Click:
     voxel = voxel_at(session, point)
-    tissue, like = tissue_of(session, session.pack.default_tap, point, voxel, labels, Settings())
+    tissue, like = tissue_of(session, session.pack.default_tap, point, voxel, labels, Settings(), earlier)
     return Click(point, voxel, tissue, like)
 
 
 def under(control, session, truth, region: str, clicks: list[Click], count: int, own: bool) -> list[dict]:
     """Dice of all regions after each of `count` points."""
-    scores, told = [], []
+    scores, told, earlier = [], [], []
     for number in range(count):
         click = clicks[number] if number < len(clicks) else None
         if own:
             point = next_point(session, control.labels, truth, region, told)
-            click = click_of(session, point, control.labels) if point else None
+            click = click_of(session, point, control.labels, earlier) if point else None
         if click is not None:
             before = control.labels
             control.answer(click)
-            if np.array_equal(before, control.labels):
-                told.append(click.point)
+            (told if np.array_equal(before, control.labels) else earlier).append(click.point)
         scores.append(dice_by_region(control.labels, truth))
     return scores
 
@@ -158,7 +165,7 @@ def of_case(kind: str, case, number: int, session: Session, truth, learned: Lear
         say(f"    {region} {before[region]:.2f}: " + ", ".join(f"{n} {s[-1][region]:.2f}" for n, s in methods.items()))
     return {
         "kind": kind,
-        "case": case.name,
+        "case": title(case),
         "subject": case.subject,
         "full_pass": session.timings["segment"],
         "items": items,
@@ -192,7 +199,7 @@ def records(chosen) -> Iterator[dict]:
         learned = engine = None
         for kind in chosen.kinds:
             for number, case in enumerate(cases_of(kind)[: 1 if chosen.quick else chosen.limit]):
-                file = chosen.partial and chosen.partial / f"{name}-{kind}-{case.name}.json".replace("/", "_")
+                file = chosen.partial and chosen.partial / f"{name}-{kind}-{title(case)}.json".replace(" ", "-")
                 if file and file.exists():
                     yield json.loads(file.read_text(encoding="utf-8"))
                     continue
@@ -202,7 +209,7 @@ def records(chosen) -> Iterator[dict]:
                 session = Session(read, pack, engine=engine)
                 engine = session.engine
                 truth = session.conformed.labels(read.labels)
-                say(f"{name}, {kind}, {case.name} ({time.perf_counter() - started:.0f} s)")
+                say(f"{name}, {kind}, {title(case)} ({time.perf_counter() - started:.0f} s)")
                 record = {"pack": name} | of_case(kind, case, number, session, truth, learned, chosen)
                 record["took"] = round(time.perf_counter() - started, 1)
                 if file:

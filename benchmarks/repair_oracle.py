@@ -2,13 +2,14 @@
 
 import numpy as np
 import torch
+from repair_controls import AtTap
+from repair_taps import Click
 
 from MedSegLensLib.cases.case import REGIONS, region_mask
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, Look, log_odds_of, looks_at
 from MedSegLensLib.failures.points import Point
 from MedSegLensLib.failures.repair import Settings, fitted_gains
-from repair_controls import AtTap, Click
 
 SAMPLES = 16
 

@@ -98,10 +98,10 @@ def _answer(session: "Session", points: "list[Point]", recipe, options, progress
 
     labels = session.edit(recipe).labels if recipe.edits else session.labels
     tap = options.tap or session.pack.default_tap
-    names, answers = latent_names(session, tap), []
+    names, answers = {(tap, latent): name for latent, name in latent_names(session, tap).items()}, []
     for number, point in enumerate(points, start=1):
         progress(f"point {number} of {len(points)}", (number - 1) / len(points))
-        proposal = propose(session, point, recipe, tap, labels)
+        proposal = propose(session, point, recipe, tap, labels, earlier=points[: number - 1])
         if proposal.gains:
             recipe = proposal.at(options.strength)
             labels = proposal.after if options.strength == 1 else session.edit(recipe).labels
@@ -109,24 +109,27 @@ def _answer(session: "Session", points: "list[Point]", recipe, options, progress
     return recipe, labels, answers
 
 
-def _said(number: int, proposal: "Proposal", names: dict[int, str]) -> dict:
+def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str]) -> dict:
+    from MedSegLensLib.failures.repair_words import describe, verb
+
     at = ", ".join(f"{v:.0f}" for v in proposal.point.ras)
     start = f'  Point {number}, "{proposal.point.words}" at ({at}) mm: '
     if not proposal.gains:
         text = [start + proposal.reason]
     else:
         text = [
-            start + f"{proposal.moved:.0%} of {proposal.tissue_ml:.1f} mL of tissue like it change, "
-            f"in {proposal.seconds:.1f} s, by"
+            start + f"{proposal.moved:.0%} of {proposal.tissue_ml:.1f} mL of tissue like it change "
+            f"({proposal.seconds:.1f} s).",
+            f"    {describe(proposal, names)}",
         ]
         for gain in proposal.gains:
-            verb = "suppressing" if gain.value < 0.1 else "lowering" if gain.value < 1 else "raising"
-            called = names.get(gain.latent) or "not in the catalogue"
-            text.append(f"    {verb} latent {gain.latent} (x {gain.value:.2f}): {called}")
+            called = names.get((gain.tap, gain.latent)) or "not in the catalogue"
+            text.append(f"    {verb(gain)} latent {gain.latent} (x {gain.value:.2f}): {called}")
     return {
         "text": text,
         "data": proposal.point.to_json()
         | {
+            "words": describe(proposal, names),
             "gains": [{"tap": g.tap, "latent": g.latent, "value": round(g.value, 4)} for g in proposal.gains],
             "tissue_ml": round(proposal.tissue_ml, 3),
             "moved": round(proposal.moved, 4),

@@ -49,6 +49,14 @@ def ras_point(conformed: Conformed, index: tuple[float, float, float]) -> tuple[
     return -lps[0], -lps[1], lps[2]
 
 
+def voxel_of(conformed: Conformed, ras: tuple[float, float, float]) -> tuple[int, int, int]:
+    """The voxel index (z, y, x) of the conformed box nearest to a place (RAS, mm); it may lie outside."""
+    step = np.reshape(conformed.grid.direction, (3, 3)) * conformed.grid.spacing
+    lps = np.array(ras) * (-1, -1, 1)
+    x, y, z = np.floor(np.linalg.solve(step, lps - np.array(conformed.grid.point(conformed.start))) + 0.5)
+    return int(z), int(y), int(x)
+
+
 def tokens_of(inside: np.ndarray, sampling: Sampling, grid: tuple[int, ...]) -> np.ndarray:
     """A place (Z, Y, X) as tokens, bool (samples, *grid): those of which at least half lies inside; a place smaller
     than half of every token it touches takes all the tokens it touches."""

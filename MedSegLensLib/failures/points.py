@@ -104,13 +104,13 @@ def check_points(points: Sequence[Point], info: "PackInfo") -> None:
             raise UsageError(f"point {point.words!r}", cause, 'Label the point "tumour" or "not tumour".')
     for i, one in enumerate(points):
         for other in points[i + 1 :]:
-            if math.dist(one.ras, other.ras) < SAME_MM and _contradict(one, other):
+            if math.dist(one.ras, other.ras) < SAME_MM and contradict(one, other):
                 at = ", ".join(f"{v:.0f}" for v in one.ras)
                 cause = f'they say "{one.words}" and "{other.words}" within {SAME_MM:g} mm.'
                 raise UsageError(f"points at ({at}) mm", cause, "Remove one of them.")
 
 
-def _contradict(one: Point, other: Point) -> bool:
+def contradict(one: Point, other: Point) -> bool:
     """Whether no label can satisfy both."""
     allowed = [set(REGIONS[p.region]) if p.inside else ALL - set(REGIONS[p.region]) for p in (one, other)]
     return not allowed[0] & allowed[1]

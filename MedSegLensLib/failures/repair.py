@@ -18,11 +18,12 @@ import torch
 
 from MedSegLensLib.cases.case import REGIONS, region_mask
 from MedSegLensLib.editing.latent_edits import LatentEdits
+from MedSegLensLib.editing.places import voxel_of
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe, VoxelMask
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.failures.gain_fit import LARGEST_GAIN, GainFit, LatentUnits, looks_at
-from MedSegLensLib.failures.points import Point
-from MedSegLensLib.failures.tissue import ALIKE, REACH_MM, SURER, no_surer, tissue_at
+from MedSegLensLib.failures.points import Point, contradict
+from MedSegLensLib.failures.tissue import ALIKE, REACH_MM, SURER, UNLIKE, liker_than, no_surer, tissue_at
 
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
@@ -38,16 +39,18 @@ class Settings:
     """How a repair is sought.
 
     candidates: latents whose gains are fitted; kept: those of the recipe. stay, sparse: weights of the loss.
-    alike, surer, reach_mm: of the tissue, see `tissue.py`. samples: slices or windows that the gains are fitted on.
+    alike, surer, unlike, reach_mm: of the tissue, see `tissue.py`.
+    samples: slices or windows that the gains are fitted on.
     least_change: share of the tissue that must come out as the point says, or no latent does this.
     """
 
     candidates: int = 8
     kept: int = 5
-    stay: float = 3.0
+    stay: float = 0.3
     sparse: float = 0.02
     alike: float = ALIKE
     surer: float = SURER
+    unlike: tuple[float, ...] = UNLIKE
     reach_mm: float = REACH_MM
     samples: int = 8
     least_change: float = 0.05
@@ -100,10 +103,12 @@ def propose(
     labels: np.ndarray | None = None,
     settings: Settings = Settings(),  # noqa: B008 - frozen
     progress: Progress | None = None,
+    earlier: Sequence[Point] = (),
 ) -> Proposal:
     """What few latents can do for one point, over the edits of `recipe` so far.
 
-    labels: the segmentation under `recipe`, uint8 (Z, Y, X), where it is known already.
+    labels: the segmentation under `recipe`, uint8 (Z, Y, X), where it is known already. earlier: the points that the
+    recipe answers already; what is liker to one that says the contrary stays as that made it.
 
     Raises UsageError for a point outside the volume or the brain, or a region that the pack cannot tell.
     """
@@ -124,7 +129,7 @@ def propose(
     inside = region_mask(before, point.region)
     if bool(inside[voxel]) == point.inside:
         return nothing(f"The segmentation already says {point.words} here.")
-    tissue, like = tissue_of(session, tap, point, voxel, before, settings)
+    tissue, like = tissue_of(session, tap, point, voxel, before, settings, earlier)
     where = _mask_of(session, tissue)
     ml = float(np.count_nonzero(tissue)) * session.conformed.voxel_ml
 
@@ -152,12 +157,21 @@ def propose(
 
 
 def tissue_of(
-    session: "Session", tap: str, point: Point, voxel: tuple[int, int, int], labels: np.ndarray, settings: Settings
+    session: "Session",
+    tap: str,
+    point: Point,
+    voxel: tuple[int, int, int],
+    labels: np.ndarray,
+    settings: Settings,
+    earlier: Sequence[Point] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where one point acts, and the likeness of each voxel to it; see `tissue.tissue_at`."""
     allowed = (region_mask(labels, point.region) != point.inside) & session.conformed.brain
     allowed &= no_surer(session, voxel, point.region, point.inside, settings.surer, settings.reach_mm)
-    return tissue_at(session, tap, voxel, allowed, settings.alike, settings.reach_mm)
+    contrary = [voxel_at(session, other) for other in earlier if contradict(point, other)]
+    if contrary:
+        allowed &= liker_than(session, voxel, contrary, settings.reach_mm)
+    return tissue_at(session, tap, voxel, allowed, settings.alike, settings.reach_mm, settings.unlike)
 
 
 def fitted_gains(fit: GainFit, settings: Settings) -> list[tuple[int, float]]:
@@ -177,10 +191,7 @@ def fitted_gains(fit: GainFit, settings: Settings) -> list[tuple[int, float]]:
 def voxel_at(session: "Session", point: Point) -> tuple[int, int, int]:
     """The voxel (z, y, x) of the conformed box at a point. Raises UsageError for one outside the head or the brain."""
     conformed = session.conformed
-    spacing, direction = np.array(conformed.grid.spacing), np.reshape(conformed.grid.direction, (3, 3))
-    lps = np.array(point.ras) * (-1, -1, 1)
-    index = np.linalg.solve(direction * spacing, lps - np.array(conformed.grid.point(conformed.start)))
-    x, y, z = (int(v) for v in np.floor(index + 0.5))
+    z, y, x = voxel_of(conformed, point.ras)
     shape = conformed.brain.shape
     at = ", ".join(f"{v:.0f}" for v in point.ras)
     if not all(0 <= i < n for i, n in zip((z, y, x), shape, strict=True)):
