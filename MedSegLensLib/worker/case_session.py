@@ -11,7 +11,6 @@ import numpy as np
 from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.errors import Cancelled, UsageError, WorkerError
-from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.failures.points import Point as ReaderPoint
 from MedSegLensLib.worker.answers import (
     CheckAnswer,
@@ -26,6 +25,7 @@ from MedSegLensLib.worker.answers import (
 )
 from MedSegLensLib.worker.connection import Connection, Lost, UnknownCase
 from MedSegLensLib.worker.protocol import Message, Segment
+from MedSegLensLib.worker.reading import check_of, label_box, latent_rows, opened_of, overlay_of, proposal_of
 from MedSegLensLib.worker.task import Task, run_task
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class CaseSession:
 
     def _edited(self, task: Task, fields: dict) -> Edited:
         said = self._ask(task, "edit", Message("edit", fields))
-        box = _label_box(said) if said.arrays else None
+        box = label_box(said) if said.arrays else None
         return Edited(box, said.fields["regions_ml"], said.fields["dice"], said.fields["seconds"])
 
     def preview(self, recipe: Recipe, ras: Point) -> Task[LabelBox]:
@@ -138,7 +138,7 @@ class CaseSession:
             arrays["mask"] = (np.asarray(mask.array) != 0).astype(np.uint8)
 
         def work(task: Task) -> list[LatentRow]:
-            return _latent_rows(self._ask(task, "latents", Message("latents", fields, arrays)))
+            return latent_rows(self._ask(task, "latents", Message("latents", fields, arrays)))
 
         return self._client._begin(Task(f"ranking the latents at {tap}"), work)
 
@@ -158,7 +158,7 @@ class CaseSession:
         fields = {"tap": tap, "latent": int(latent)}
 
         def work(task: Task) -> Overlay:
-            return _overlay(self._ask(task, "activation", Message("activation", fields)))
+            return overlay_of(self._ask(task, "activation", Message("activation", fields)))
 
         return self._client._begin(Task(f"the activation of latent {latent}"), work)
 
@@ -167,7 +167,7 @@ class CaseSession:
         fields = {"region": region, "recipe": None if recipe is None else recipe.to_json()}
 
         def work(task: Task) -> Overlay:
-            return _overlay(self._ask(task, "probability", Message("probability", fields)))
+            return overlay_of(self._ask(task, "probability", Message("probability", fields)))
 
         return self._client._begin(Task(f"the probability of {region}"), work)
 
@@ -179,8 +179,7 @@ class CaseSession:
         fields = {"recipe": None if recipe is None else recipe.to_json()}
 
         def work(task: Task) -> CheckAnswer:
-            said = self._ask(task, "check", Message("check", fields))
-            return CheckAnswer(Check.from_json(said.fields["check"]), _overlay(said))
+            return check_of(self._ask(task, "check", Message("check", fields)))
 
         return self._client._begin(Task(f"checking {self._name}"), work)
 
@@ -197,11 +196,7 @@ class CaseSession:
         }
 
         def work(task: Task) -> ProposalAnswer:
-            said = self._ask(task, "propose", Message("propose", fields))
-            told = dict(said.fields)
-            after = Recipe.from_json(told.pop("recipe"))
-            told |= {name: _part(said, name) for name in ("box", "tissue")}
-            return ProposalAnswer(point, recipe, after, **told)
+            return proposal_of(self._ask(task, "propose", Message("propose", fields)), point, recipe)
 
         return self._client._begin(Task(f"asking what can be done at a point of {self._name}"), work)
 
@@ -272,7 +267,7 @@ class CaseSession:
             if said.kind == "progress":
                 task._say(str(said.fields["stage"]), float(said.fields["share"]))
             elif said.kind == "partial":
-                task._offer(_label_box(said))
+                task._offer(label_box(said))
 
         def ask(connection: Connection) -> Message:
             self._ensure_open(connection, task)
@@ -344,7 +339,7 @@ class CaseSession:
             task._say("waiting for the worker", 0.0)  # which may still import what a network needs
             said = connection.ask("POST", "/cases", Message("open", fields, arrays), number, heard)
             engine = said.fields.pop("engine_fields")
-            opened = _opened(said)
+            opened = opened_of(said)
             if first:
                 self.opened, self._engine = opened, engine
             elif not np.array_equal(opened.labels, self.opened.labels):
@@ -364,7 +359,7 @@ class CaseSession:
             fields = {"recipe": recipe.to_json(), "ras": ras}
             message = Message("preview", fields)
             self._client._tasks.add(task)
-            run_task(task, lambda task, message=message: _label_box(self._ask(task, "preview", message)))
+            run_task(task, lambda task, message=message: label_box(self._ask(task, "preview", message)))
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -423,44 +418,3 @@ def _union(a: tuple | None, b: tuple | None) -> tuple | None:
     if a is None or b is None:
         return a or b
     return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
-
-
-def _label_box(said: Message) -> LabelBox:
-    return LabelBox(tuple(said.fields["lower"]), tuple(said.fields["upper"]), said.arrays["labels"])
-
-
-def _part(said: Message, name: str) -> LabelBox | None:
-    """A box of several in one answer; None where it is not there."""
-    corners = said.fields[name]
-    return None if corners is None else LabelBox(tuple(corners[0]), tuple(corners[1]), said.arrays[name])
-
-
-def _overlay(said: Message) -> Overlay:
-    return Overlay(said.arrays["array"], np.array(said.fields["ijk_to_ras"]), said.fields["maximum"])
-
-
-def _opened(said: Message) -> Opened:
-    fields = dict(said.fields)
-    fields["ijk_to_ras"] = np.array(fields["ijk_to_ras"])
-    return Opened(labels=said.arrays["labels"], **fields)
-
-
-def _latent_rows(said: Message) -> list[LatentRow]:
-    def numbers(name: str) -> list[float | None]:
-        return [None if value != value else value for value in said.arrays[name].tolist()]  # nan: not asked for
-
-    columns = {name: numbers(name) for name in ("active_ml", "brain_share", "maximum", "mean")}
-    columns |= {name: numbers(name) for name in ("here", "attribution_ml", "suppressed_ml")}
-    stability = numbers("stability")
-    rows = zip(
-        said.arrays["latent"].tolist(),
-        said.fields["names"],
-        *columns.values(),
-        said.arrays["dense"].tolist(),
-        map(tuple, said.arrays["peak_ras"].tolist()),
-        said.fields["where"],
-        stability,
-        said.arrays["unclear"].tolist(),
-        strict=True,
-    )
-    return [LatentRow(said.fields["tap"], *row) for row in rows]
