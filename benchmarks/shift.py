@@ -21,6 +21,7 @@ seven cases that a pack was trained on; a case is held against those of other pa
 - `modality`: one modality of a case takes the statistics that it has under a simulated acquisition, the others keep
   those that they were acquired with; how often the one that is said to differ most is that one. `clean_named`: how
   often one is named where nothing was spoilt.
+- `choice`: of the two packs the one that does better, without labels; see shift_choice.py.
 """
 
 import argparse
@@ -33,6 +34,7 @@ import numpy as np
 from common import machine, packs
 from failure_cohorts import phantoms, real_cases, simulated
 from scipy.stats import spearmanr
+from shift_choice import choice
 from shift_readings import ReadPack, ShiftReading
 from sklearn.covariance import LedoitWolf
 
@@ -269,11 +271,17 @@ def main() -> None:
     opened = packs(["unet", "segformer"])
     reads = read_all(opened, options.journal)
     found: dict = {"machine": machine(), "packs": {}}
+    shifts, taps = {}, {}
     for name, pack in opened.items():
         one = results(reads[name], pack, set(pack.info.trained_on.held_out))
+        shifts[name] = {(row["group"], row["case"]): row["shift"] for row in one["rows"]}
+        last = pack.taps.index(pack.default_tap)
+        taps[name] = (1 - last, last)
         if not options.rows:
             one.pop("rows")
         found["packs"][name] = one
+    real = {name: [read for read in reads[name] if read.group != "phantoms"] for name in opened}
+    found["choice"] = choice(real, shifts, taps)
     if options.json:
         print(json.dumps(found, indent=2))
         return
