@@ -27,6 +27,7 @@ from repair_controls import Learned, controls_of
 from repair_oracle import ORACLES
 from repair_summary import CLICKS, in_lines, summary
 from repair_taps import Click
+from safetensors.torch import load_file, save_file
 
 from MedSegLensLib.cases.case import REGIONS, region_mask
 from MedSegLensLib.cases.reading import read_case
@@ -35,8 +36,10 @@ from MedSegLensLib.editing.splice import dice_by_region
 from MedSegLensLib.editing.token_sample import sample_tokens
 from MedSegLensLib.failures.reader import next_point
 from MedSegLensLib.failures.repair import Settings, propose, tissue_of, voxel_at
+from MedSegLensLib.lenses.files import load_lens, save_lens
 from MedSegLensLib.lenses.nulls import random_decoder_lens
 from MedSegLensLib.segmenters.engine import choose_engine
+from MedSegLensLib.segmenters.sampling import trial_shape
 
 KINDS = ("unseen", "held-out", "simulated", "phantoms")
 FAILED, GOOD_CLICKS = 0.7, 3
@@ -172,25 +175,31 @@ def of_case(kind: str, case, number: int, session: Session, truth, learned: Lear
     }
 
 
-def learn(pack) -> Learned:
-    """The random dictionary, and each region's mean less that of the brain around it, of training cases."""
-    tap, lens = pack.default_tap, pack.lens(pack.default_tap)
-    names = [name for name in pack.info.trained_on.cases if name not in VALIDATION][:LEARNED_FROM]
-    if not REAL.is_dir():
-        from MedSegLensLib.cases.phantom import phantom
+def learn(pack, kept: Path | None) -> Learned:
+    """The random dictionary, and each region's mean less that of the brain around it, of training cases.
 
-        cases = [phantom(seed, size=(80, 100, 24), spacing=(2.0, 2.0, 6.0)) for seed in (301, 302)]
-    else:
-        cases = [read_case(REAL / name) for name in names]
-    network = pack.network()
-    engine = choose_engine(network, (len(pack.input_spec().modalities), 192, 160))[0]
-    prepared = engine.prepare(network, pack.info.segmenter.spatial_dims)
-    sample = sample_tokens(cases, prepared, pack.info.segmenter, pack.input_spec(), [tap], engine)[tap]
+    kept: a folder where they are looked for first, and kept.
+    """
+    tap = pack.default_tap
+    folder = kept and kept / f"learned-{pack.info.name}"
+    if folder and (folder / "means.safetensors").exists():
+        return Learned(load_lens(folder), load_file(folder / "means.safetensors"))
+    names = [name for name in pack.info.trained_on.cases if name not in VALIDATION][:LEARNED_FROM]
+    cases = [read_case(REAL / name) for name in names] if REAL.is_dir() else [c.read() for c in phantoms(2, 301)]
+    network, config = pack.network(), pack.info.segmenter
+    engine = choose_engine(network, (len(pack.input_spec().modalities), *trial_shape(config, pack.input_spec())))[0]
+    prepared = engine.prepare(network, config.spatial_dims)
+    sample = sample_tokens(cases, prepared, config, pack.input_spec(), [tap], engine)[tap]
     means = {}
     for region in REGIONS:
         inside = torch.from_numpy(region_mask(sample.labels, region))
         means[region] = sample.tokens[inside].mean(0) - sample.tokens[~inside].mean(0)
-    return Learned(random_decoder_lens(sample.tokens, lens, sample.tokens), means)
+    random = random_decoder_lens(sample.tokens, pack.lens(tap), sample.tokens)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_lens(random, folder)
+        save_file(means, folder / "means.safetensors")
+    return Learned(random, means)
 
 
 def records(chosen) -> Iterator[dict]:
@@ -203,7 +212,7 @@ def records(chosen) -> Iterator[dict]:
                 if file and file.exists():
                     yield json.loads(file.read_text(encoding="utf-8"))
                     continue
-                learned = learned or (learn(pack) if chosen.controls == "all" else Learned(None))
+                learned = learned or (learn(pack, chosen.partial) if chosen.controls == "all" else Learned(None))
                 started = time.perf_counter()
                 read = case.read()
                 session = Session(read, pack, engine=engine)
