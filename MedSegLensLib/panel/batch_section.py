@@ -57,8 +57,10 @@ class BatchSection:
         fitRows(self.ui.batchTable, 1)
 
     def _onCollapsed(self, collapsed: bool) -> None:
-        if not collapsed and not self.studies:
-            self.find()
+        if not collapsed:
+            self._enable()  # unfolding shows what was hidden while it was folded
+            if not self.studies:
+                self.find()
 
     def find(self) -> None:
         """List the studies in the scene: volumes of one folder of the subject hierarchy, or of like names."""

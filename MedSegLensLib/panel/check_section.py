@@ -51,6 +51,11 @@ class CheckSection:
         ui.riskCheckBox.connect("toggled(bool)", review.checking.showMap)
         review.checkingChanged.connect(self.update)
         review.pointingChanged.connect(self._enable)
+        self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
+
+    def _onCollapsed(self, collapsed: bool) -> None:
+        if not collapsed:
+            self.update()  # unfolding shows what was hidden while it was folded
 
     def _onCheck(self, _checked=False) -> None:
         if self.review.checking.task is not None:
@@ -77,10 +82,10 @@ class CheckSection:
         if checking.isStale:
             notes.insert(0, _("⚠ The edits have changed since: check again."))
         ui.checkNotes.text = "\n".join(notes)
-        ui.checkNotes.visible = bool(notes)
         ui.riskCheckBox.blockSignals(True)
         ui.riskCheckBox.checked = checking.map is not None and checking.map.shown
         ui.riskCheckBox.blockSignals(False)
+        self._arrange()
         self._enable()
 
     def _fill(self) -> None:
@@ -92,9 +97,7 @@ class CheckSection:
             for column, text in enumerate(texts):
                 ui.qualityTable.setItem(row, column, cell(text, right=column > 0))
         fitRows(ui.qualityTable, max(len(quality), 1))
-        ui.qualityTable.visible = bool(quality)
         ui.shiftLabel.text = found.shift.words if found is not None and found.shift is not None else ""
-        ui.shiftLabel.visible = bool(ui.shiftLabel.text)
         suspects = found.suspects if found is not None else ()
         ui.suspectsTable.setRowCount(len(suspects))
         for row, suspect in enumerate(suspects):
@@ -103,9 +106,16 @@ class CheckSection:
                 item = cell(text, right=column in (0, 2), tip=suspect.words)
                 ui.suspectsTable.setItem(row, column, item)
         fitRows(ui.suspectsTable, min(max(len(suspects), 1), MOST_ROWS))
-        ui.suspectsTable.visible = bool(suspects)
         ui.suspectsTable.clearSelection()
         self._describe()
+
+    def _arrange(self) -> None:
+        """Show what has something to say."""
+        ui = self.ui
+        for table in (ui.qualityTable, ui.suspectsTable):
+            table.visible = table.rowCount > 0
+        for label in (ui.shiftLabel, ui.checkNotes, ui.suspectLabel):
+            label.visible = bool(label.text)
 
     def _enable(self) -> None:
         ui, found = self.ui, self.review.checking.found
@@ -129,6 +139,7 @@ class CheckSection:
 
     def _onSelected(self) -> None:
         self._describe()
+        self._arrange()
         self._enable()
 
     def _go(self, row: int) -> None:
@@ -140,7 +151,6 @@ class CheckSection:
         suspect = self.selected
         lines = [html.escape(suspect.words), *(reasonText(one) for one in suspect.reasons)] if suspect else []
         self.ui.suspectLabel.text = "<br>".join(lines)
-        self.ui.suspectLabel.visible = bool(lines)
 
     def _onRepair(self, _checked=False) -> None:
         suspect = self.selected

@@ -48,6 +48,7 @@ class PointsSection:
         ui.drawButton.connect("clicked(bool)", lambda _checked=False: self.draw())
         review.pointingChanged.connect(self.update)
         review.stateChanged.connect(self.update)
+        self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
 
     @property
     def region(self) -> str:
@@ -56,6 +57,10 @@ class PointsSection:
     def choose(self, region: str) -> None:
         """Let the next points be about a region."""
         self.ui.pointRegionComboBox.setCurrentIndex(REGIONS.index(region))
+
+    def _onCollapsed(self, collapsed: bool) -> None:
+        if not collapsed:
+            self.update()  # unfolding shows what was hidden while it was folded
 
     def open(self) -> None:
         """Unfold the section."""

@@ -7,7 +7,8 @@ import numpy as np
 from MedSegLensLib.editing.places import voxels_of
 from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.failures.points import Point, check_points
-from MedSegLensLib.failures.repair import Proposal, propose
+from MedSegLensLib.failures.repair import propose
+from MedSegLensLib.failures.repair_words import describe
 from MedSegLensLib.packs.catalogue import UNCLEAR
 from MedSegLensLib.segmenters.sampling import whole
 from MedSegLensLib.worker.answers import LabelBox
@@ -25,7 +26,7 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
     recipe.check_pack(session.pack)
     check_points([*earlier, point], session.pack.info)
     grid.index(point.ras)  # else a point beside the volume would be one in air
-    proposal = propose(session, point, recipe, progress=say)
+    proposal = propose(session, point, recipe, progress=say, earlier=earlier)
     names = latent_names(case, [(g.tap, g.latent) for g in proposal.gains])
     box = grid.changed(session.labels, proposal.after, whole(session.labels.shape))
     tissue = None
@@ -34,7 +35,7 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
         tissue = grid.changed(np.zeros_like(inside), inside, whole(inside.shape))
     fields = {
         "recipe": proposal.recipe.to_json(),
-        "words": _words(proposal, names),
+        "words": describe(proposal, names),
         "reason": proposal.reason,
         "tissue_ml": proposal.tissue_ml,
         "moved": proposal.moved,
@@ -51,17 +52,6 @@ def latent_names(case: OpenedCase, latents: Sequence[tuple[str, int]]) -> dict[t
     """What the pack's catalogue calls latents, by (tap, latent); those that have only a place are left out."""
     rows = {one: case.catalogue[one] for one in latents if one in case.catalogue}
     return {one: row["name"] for one, row in rows.items() if row.get("name") not in (None, "", UNCLEAR)}
-
-
-def _words(proposal: Proposal, names: dict[tuple[str, int], str]) -> str:
-    """In one sentence what is done to which latents."""
-    done: dict[str, int] = {}
-    for gain in proposal.gains:
-        verb = "suppressing" if gain.value < 0.1 else "lowering" if gain.value < 1 else "raising"
-        done[verb] = done.get(verb, 0) + 1
-    said = " and ".join(f"{verb} {count}" for verb, count in done.items())
-    called = ", ".join(dict.fromkeys(names.values()))
-    return f"{said} latents: {called}" if called else f"{said} latents"
 
 
 def _corners(box: LabelBox | None) -> list[list[int]] | None:

@@ -109,7 +109,9 @@ def test_likely_mistakes_are_listed_gone_to_and_pointed_at(host, review, panel, 
     assert review.checking.map.shown and ui.riskCheckBox.checked
 
 
-def test_a_check_is_cancelled_and_a_pack_without_reference_says_what_to_do(host, review, ui, idle, tiny_pack, widget):
+def test_a_check_is_cancelled_and_a_pack_without_reference_says_what_to_do(
+    host, review, panel, ui, idle, tiny_pack, widget
+):
     host.click(ui.checkButton)
     host.click(ui.checkButton)
     assert ui.checkButton.text == "Check this case" and review.checking.found is None
@@ -121,4 +123,7 @@ def test_a_check_is_cancelled_and_a_pack_without_reference_says_what_to_do(host,
     host.click(ui.checkButton)
     idle()
     assert "pack add-reference" in ui.checkNotes.text
+    panel.check.widget.collapsed = True
+    review.checking._tell()
+    panel.check.widget.collapsed = False
     assert not ui.suspectsTable.visible and not ui.riskCheckBox.visible and not ui.repairHereButton.visible
