@@ -129,5 +129,6 @@ def largest_mistake(driver: Driver, region: str) -> tuple[tuple[float, float, fl
 
 
 def _told(driver: Driver) -> str:
-    ui = driver.panel.points.ui
-    return f"{ui.pointsState.text} {ui.pointsChange.text}".replace("<br>", "; ").strip()
+    ui, answer = driver.panel.points.ui, driver.review.pointing.answer
+    seconds = "" if answer is None else f" ({answer.seconds:.1f} s)"
+    return f"{ui.pointsState.text} {ui.pointsChange.text}".replace("<br>", "; ").strip() + seconds
