@@ -156,17 +156,26 @@ def tissue_at(
     here = tuple(v - b.start for v, b in zip(voxel, box, strict=True))
     candidates = (cosine >= alike) & allowed[box] & (far <= reach_mm**2)
     apart = brightness_apart(session, voxel, box)
-    found = None
-    for bound in unlike:
-        wider = _piece_at(candidates & (apart <= bound), here)
-        if found is not None and np.count_nonzero(wider) > LEAK * max(np.count_nonzero(found), SMALLEST):
-            break
-        found = wider
+    found = widened(candidates, apart, here, unlike)
     inside, like = np.zeros(allowed.shape, bool), np.zeros(allowed.shape, np.float32)
     inside[box] = found
     like[box] = np.where(found, np.clip((cosine - alike) / (1 - alike), 0, 1), 0)
     like[voxel] = 1.0
     return inside, like
+
+
+def widened(
+    candidates: np.ndarray, apart: np.ndarray, here: tuple[int, int, int], bounds: Sequence[float] = UNLIKE
+) -> np.ndarray:
+    """The connected piece at `here` of the candidates (bool) that are at most a bound apart from it, for the largest of
+    the bounds, ascending, before it leaks: bool of the same shape."""
+    found = _piece_at(candidates & (apart <= bounds[0]), here)
+    for bound in bounds[1:]:
+        wider = _piece_at(candidates & (apart <= bound), here)
+        if np.count_nonzero(wider) > LEAK * max(np.count_nonzero(found), SMALLEST):
+            break
+        found = wider
+    return found
 
 
 def _piece_at(candidates: np.ndarray, here: tuple[int, int, int]) -> np.ndarray:

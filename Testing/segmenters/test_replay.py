@@ -127,6 +127,19 @@ def test_gradients_through_the_tail_are_those_of_the_whole_network(recorded):
         torch.testing.assert_close(ours, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
 
 
+def test_what_units_add_near_a_box_adds_up_to_their_change(recorded):
+    replay, _, segmenter = recorded
+    for tap in TAPS[segmenter[0]]:
+        steering = some_edit(replay, tap)
+        box = tuple(slice(n // 4, n // 2) for n in replay.sampling.sample_shape)
+        change = torch.einsum("j...,jc->c...", steering.maps[1], steering.directions)
+        near = replay.near(tap, 1, box)
+        effects = [near.effect(*unit) for unit in zip(steering.maps[1], steering.directions, strict=True)]
+        with torch.no_grad():
+            whole = replay.logits_near(tap, 1, change, box)
+            torch.testing.assert_close(near(sum(effects)), whole, rtol=1e-4, atol=EXACT)
+
+
 def test_the_hooked_replay_gives_the_same(recorded):
     replay, logits, segmenter = recorded
     name, network, sampling, engine, volume = segmenter
