@@ -27,11 +27,11 @@ from MedSegLensLib.cohorts.journal import Journal
 from MedSegLensLib.cohorts.mapping import map_cases
 from MedSegLensLib.diffing.dictionaries import at_work
 from MedSegLensLib.failures.detector import Detector, PlaceReading, auroc, fit, fit_leaving_out
-from MedSegLensLib.failures.features import LATENT, WRONG
+from MedSegLensLib.failures.features import LATENT, WRONG, expected_dice
 from MedSegLensLib.failures.risk_coverage import aurc, e_aurc, failure_auroc, rank_correlation
 from MedSegLensLib.failures.suspects import JUDGED, KINDS
 
-OURS, PAIR = "ours", "pair Dice"
+OURS, PAIR, EXPECTED = "ours", "pair Dice", "Dice by the probabilities"
 TARGETS = (baselines.MEAN, "WT")
 DRAWS = 1000
 FAILED = 0.3
@@ -73,7 +73,7 @@ def of_baselines(arrays: dict[str, np.ndarray], pack: str) -> dict[str, np.ndarr
 def judge(found: list, pack: str) -> dict:
     """All measures of one pack, by group."""
     cases, readings = [case for case, _ in found], [readings_of(arrays, pack) for _, arrays in found]
-    teach = [i for i, case in enumerate(cases) if not case.invented and case.subject not in VALIDATION]
+    teach = [i for i, case in enumerate(cases) if not case.invented and case.name not in VALIDATION]
     patients = [cases[i].subject for i in teach]
     everything = fit([readings[i] for i in teach], patients)
     by_patient = fit_leaving_out([readings[i] for i in teach], patients)
@@ -85,12 +85,12 @@ def judge(found: list, pack: str) -> dict:
         likely, within = _likely(detector, readings[i], risks[i])
         inside.append(within)
         for target in TARGETS:
-            sure[target].append({OURS: likely[target]})
+            sure[target].append({OURS: likely[target], EXPECTED: _expected(readings[i], target)})
     _baselines(found, pack, teach, sure)
     groups = {
         "real": [i for i, case in enumerate(cases) if not case.invented],
         "real, training patients, each left out": teach,
-        "real, held-out patients": [i for i, case in enumerate(cases) if case.subject in VALIDATION],
+        "real, held-out patients": [i for i, case in enumerate(cases) if case.name in VALIDATION],
         "phantoms": [i for i, case in enumerate(cases) if case.invented],
     }
     subjects, said = np.array([case.subject for case in cases]), {}
@@ -125,6 +125,12 @@ def _likely(detector: Detector, readings: dict, risks: np.ndarray) -> tuple[dict
         if one is not None and segmented and np.isfinite(readings["dice"][r]):
             inside.append(one.low - 1e-9 <= readings["dice"][r] <= one.high + 1e-9)
     return {"WT": values["WT"], baselines.MEAN: float(np.mean(list(values.values())))}, np.array(inside, bool)
+
+
+def _expected(readings: dict, target: str) -> float:
+    """What the segmenter's own probabilities expect, nothing learned: the first feature of ours, by itself."""
+    regions = [region for r, region in enumerate(JUDGED) if region == "WT" or float(readings["case"][r]) > 0]
+    return float(np.mean([expected_dice(readings, region) for region in regions if target in (region, baselines.MEAN)]))
 
 
 def _baselines(found: list, pack: str, teach: list[int], sure: dict[str, list[dict]]) -> None:
@@ -224,13 +230,13 @@ def cost(found: list, together: dict) -> dict:
     from MedSegLensLib.failures.check import suspects_of
     from MedSegLensLib.failures.place_readings import read_places
 
-    case, said = next((case for case, _ in found if case.subject in VALIDATION), found[0][0]).read(), {}
+    case, said = next((case for case, _ in found if case.name in VALIDATION), found[0][0]).read(), {}
     for name, pack in together.items():
         session = Session(case, pack, "cpu")
         teach = [
             (readings_of(arrays, pack.info.name), c.subject)
             for c, arrays in found
-            if not c.invented and c.subject not in VALIDATION
+            if not c.invented and c.name not in VALIDATION
         ]
         detector = fit([one for one, _ in teach], [subject for _, subject in teach])
 

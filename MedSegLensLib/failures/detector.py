@@ -20,9 +20,17 @@ from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import CaseError, PackError
 from MedSegLensLib.failures.features import WRONG, Basis, Readings, case_features, place_features
 from MedSegLensLib.failures.findings import Quality
-from MedSegLensLib.failures.place_model import PENALTIES, Penalty, PlaceModel, calibrate, fit_place_model
+from MedSegLensLib.failures.place_model import (
+    PENALTIES,
+    Penalty,
+    PlaceModel,
+    calibrate,
+    calibrated_losses,
+    fit_place_model,
+    simplest,
+)
 from MedSegLensLib.failures.place_readings import LAYOUT, read_places
-from MedSegLensLib.failures.quality import FEWEST, STIFFNESS, QualityModel, fit_quality, interval_of
+from MedSegLensLib.failures.quality import FAMILIES, FEWEST, STIFFNESS, QualityModel, fit_quality, interval_of
 from MedSegLensLib.failures.suspects import JUDGED, KINDS
 
 if TYPE_CHECKING:
@@ -63,9 +71,8 @@ class Detector:
         """Of a region, segmented or not; None where the reference had too few cases with it. risks: see `risks`."""
         if region not in self.quality:
             return None
-        names, features = case_features(readings, risks, self.basis, region)
-        at = dict(zip(names, features, strict=True))
-        return self.quality[region].quality(np.array([at[name] for name in self.quality[region].names]))
+        model, (names, features) = self.quality[region], case_features(readings, risks, self.basis, region)
+        return model.quality(model.columns(names, features))
 
     def to_json(self) -> dict:
         return {
@@ -210,6 +217,7 @@ class _Fits:
                 "wrong": int(wrong.sum()),
                 "auroc": auroc(score, wrong),
                 "features": len(models[k].names),
+                "penalty": [self.penalties()[k].strength, self.penalties()[k].others],
             }
         return {"cases": len(risks), "patients": len(among), "out of fold": said}
 
@@ -235,19 +243,26 @@ class _Fits:
         return self._models[among]
 
     def penalties(self) -> list[Penalty]:
-        """The penalty by kind that gives the smallest log loss with one fold a patient: chosen once over all patients
-        and used in every fold."""
+        """By kind the penalty that losses out of fold speak for (`simplest`), one fold a patient: chosen once over all
+        patients and used in every fold."""
         if self._penalties is None:
-            losses = np.zeros((len(KINDS), len(PENALTIES)))
+            scores = [[[] for _ in PENALTIES] for _ in KINDS]
+            truth: list[list] = [[] for _ in KINDS]
+            owner: list[list] = [[] for _ in KINDS]
             for one in self.names:
                 rest = frozenset(self.names) - {one}
                 _, names, tables = self._table(rest)
                 for k in range(len(KINDS)):
                     train, (features, wrong) = self._stacked(tables, rest, k), self._stacked(tables, {one}, k)
+                    truth[k].append(wrong)
+                    owner[k].append(np.full(len(wrong), one))
                     for p, penalty in enumerate(PENALTIES):
-                        risk = fit_place_model(names, *train, penalty).risks(names, features)
-                        losses[k, p] -= np.log(np.clip(np.where(wrong, risk, 1 - risk), 1e-6, 1)).sum()
-            self._penalties = [PENALTIES[p] for p in losses.argmin(1)]
+                        scores[k][p].append(fit_place_model(names, *train, penalty).scores(names, features))
+            self._penalties = []
+            for k in range(len(KINDS)):
+                wrong = np.concatenate(truth[k])
+                losses = [calibrated_losses(np.concatenate(one), wrong) for one in scores[k]]
+                self._penalties.append(PENALTIES[simplest(losses, np.concatenate(owner[k]))])
         return self._penalties
 
     def _stacked(self, tables: list[np.ndarray], among, kind: int) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +293,7 @@ class _Fits:
                 score = np.zeros(len(tables[i]))
                 for k, model in enumerate(models):
                     own = self._kinds[i] == k
-                    score[own] = model.contributions(names, tables[i][own]).sum(1) + model.intercept
+                    score[own] = model.scores(names, tables[i][own])
                 scores[int(i)] = score
         self._models["scores", among] = scores
         return scores
@@ -312,15 +327,16 @@ class _Fits:
         names, features, dice, patients = self.case_table(among, region)
         if len(dice) < FEWEST or len(set(patients.tolist())) < 2:
             return None
-        likely = {stiffness: np.zeros(len(dice)) for stiffness in STIFFNESS}
+        tried = [(family, stiffness) for family in FAMILIES for stiffness in STIFFNESS]
+        likely = np.zeros((len(tried), len(dice)))
         for one in sorted(set(patients.tolist())):
             out = patients == one
-            for stiffness in STIFFNESS:
-                model = fit_quality(region, names, features[~out], dice[~out], stiffness)
-                likely[stiffness][out] = model.dice(features[out])
-        best = min(STIFFNESS, key=lambda s: float(np.square(likely[s] - dice).sum()))
+            for t, options in enumerate(tried):
+                model = fit_quality(region, names, features[~out], dice[~out], *options)
+                likely[t, out] = model.dice(model.columns(names, features[out]))
+        best = simplest(list(np.square(likely - dice)), patients)
         low, high = interval_of(likely[best], dice)
-        return replace(fit_quality(region, names, features, dice, best), low=low, high=high)
+        return replace(fit_quality(region, names, features, dice, *tried[best]), low=low, high=high)
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:

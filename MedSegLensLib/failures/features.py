@@ -145,11 +145,11 @@ def case_features(readings: Readings, risks: np.ndarray, basis: Basis, region: s
     false, missed = _wrong_ml(readings, risks, r)
     false = min(false, ml)
     values = {
-        "Dice by the suspects": 2 * (ml - false) / max(2 * (ml - false) + false + missed, 1e-6),
+        "Dice by the suspects, log odds": _log_odds(2 * (ml - false) / max(2 * (ml - false) + false + missed, 1e-6)),
+        "Dice by the probabilities, log odds": _log_odds(expected_dice(readings, region)),
         "false, share of its volume": false / max(ml, 1e-6),
         "missed, against its volume, log": float(np.log1p(missed / max(ml, 1.0))),
         "volume, log mL": float(np.log1p(ml)),
-        "share of the tumour": ml / max(case["ml WT"], 1e-6),
         "entropy": _known(case[f"entropy {region}, mean"], np.log(1 + len(REGIONS["WT"]))),
         "entropy at borders": _known(case["entropy border, mean"], np.log(1 + len(REGIONS["WT"]))),
         "surest": _known(case[f"surest {region}"], 0.0),
@@ -181,6 +181,23 @@ def _wrong_ml(readings: Readings, risks: np.ndarray, region: int) -> tuple[float
     missed = [ml for ml, (name, _) in zip(by_kind, KINDS, strict=True) if name == MISSED]
     false = [ml for ml, (name, _) in zip(by_kind, KINDS, strict=True) if name != MISSED]
     return max(false), sum(missed)
+
+
+def expected_dice(readings: Readings, region: str) -> float:
+    """What the Dice of a region would be if the segmenter's probabilities held at its places. Nothing is learned."""
+    kind, about, _ = readings["places"].T
+    region = JUDGED.index(region)
+    own = about == region
+    segmented, probability = own & (kind == 0), 2 + region  # belief: entropy, surest, then p of each region
+    inside = float((readings["ml"] * readings["belief"][:, probability])[segmented].sum())
+    missed = own & np.isin(kind, [k for k, (name, _) in enumerate(KINDS) if name == MISSED])
+    outside = float((readings["ml"] * readings["belief"][:, probability])[missed].sum())
+    return 2 * inside / max(float(readings["ml"][segmented].sum()) + inside + outside, 1e-6)
+
+
+def _log_odds(share: float) -> float:
+    share = min(max(share, 0.01), 0.99)
+    return float(np.log(share / (1 - share)))
 
 
 def _known(value: float, otherwise: float) -> float:

@@ -1,7 +1,9 @@
 """How good a segmentation likely is: the Dice of a region, from features of the case, with an interval.
 
-Ridge regression of the Dice's log odds on few features; the interval is of out-of-fold residuals, in units that grow
-with what the Dice lacks to 1 (split conformal prediction with a scale): a good case's Dice is surer than a poor one's.
+Ridge regression of the Dice's log odds on few features, each of which may count in one direction only: what is more
+unusual is not better. Left free, the seven patients of the shipped packs' reference gave some the wrong sign. The
+interval is of out-of-fold residuals, in units that grow with what the Dice lacks to 1 (split conformal prediction with
+a scale): a good case's Dice is surer than a poor one's.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,13 @@ import numpy as np
 from MedSegLensLib.failures.findings import Quality
 
 COVERAGE = 0.8
-STIFFNESS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+BETTER = ("Dice by", "volume", "surest")
+"""How the names of features begin that grow with the Dice; all others fall with it."""
+FAMILIES = (("Dice by the probabilities",), ("Dice by the probabilities", "volume", "surest", "entropy"), ("",))
+"""How the names of the features begin that are tried, the simplest first: what the probabilities alone expect, all of
+the segmenter's own doubt, and everything."""
+STIFFNESS = (30.0, 3.0)
+"""Weights of the squared coefficients that are tried, for each family."""
 FEWEST = 8
 """Cases below which there is no regression."""
 EDGE = 0.01
@@ -36,9 +44,14 @@ class QualityModel:
     high: float = 0.0
 
     def dice(self, features: np.ndarray) -> np.ndarray:
-        """Likely Dice of cases, float64 (cases,); features (cases, F) in the order of `names`."""
+        """Likely Dice of cases, float64 (cases,); features (cases, F) in the order of `names`, see `columns`."""
         values = np.clip((features - self.mean) / self.scale, -5, 5)
         return 1 / (1 + np.exp(-np.clip(values @ self.coefficients + self.intercept, -30, 30)))
+
+    def columns(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:
+        """Of features (..., F) with these names those of the model, in its order. Raises KeyError for one not there."""
+        at = {name: i for i, name in enumerate(names)}
+        return features[..., [at[name] for name in self.names]]
 
     def quality(self, features: np.ndarray) -> Quality:
         """Of one case: features (F,)."""
@@ -73,18 +86,23 @@ class QualityModel:
 
 
 def fit_quality(
-    region: str, names: Sequence[str], features: np.ndarray, dice: np.ndarray, stiffness: float
+    region: str, names: Sequence[str], features: np.ndarray, dice: np.ndarray, family: Sequence[str], stiffness: float
 ) -> QualityModel:
-    """Without an interval. features (cases, F); dice (cases,) 0..1; stiffness: weight of the squared coefficients."""
-    mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
-    values = np.clip((features - mean) / scale, -5, 5)
+    """Without an interval. features (cases, F); dice (cases,) 0..1; family: how the names begin that are used;
+    stiffness: weight of the squared coefficients."""
+    from scipy.optimize import nnls
+
+    used = [i for i, name in enumerate(names) if name.startswith(tuple(family))]
+    mean, scale = features[:, used].mean(0), np.maximum(features[:, used].std(0), 1e-6)
+    direction = np.array([1.0 if names[i].startswith(BETTER) else -1.0 for i in used])
+    values = np.clip((features[:, used] - mean) / scale, -5, 5) * direction
     target = np.clip(dice, EDGE, 1 - EDGE)
     odds = np.log(target / (1 - target))
-    centred = values - values.mean(0)
-    gram = centred.T @ centred + stiffness * np.eye(len(names))
-    coefficients = np.linalg.solve(gram, centred.T @ (odds - odds.mean()))
+    rows = np.vstack([values - values.mean(0), np.sqrt(stiffness) * np.eye(len(used))])
+    coefficients, _ = nnls(rows, np.concatenate([odds - odds.mean(), np.zeros(len(used))]))
     intercept = float(odds.mean() - values.mean(0) @ coefficients)
-    return QualityModel(region, tuple(names), mean, scale, coefficients, intercept)
+    chosen = tuple(names[i] for i in used)
+    return QualityModel(region, chosen, mean, scale, coefficients * direction, intercept)
 
 
 def interval_of(likely: np.ndarray, dice: np.ndarray) -> tuple[float, float]:

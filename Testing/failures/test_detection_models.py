@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MedSegLensLib.failures.drivers import Drivers
-from MedSegLensLib.failures.place_model import Penalty, PlaceModel, calibrate, fit_place_model
+from MedSegLensLib.failures.place_model import Penalty, PlaceModel, calibrate, fit_place_model, simplest
 from MedSegLensLib.failures.quality import FLOOR, QualityModel, fit_quality, interval_of
 
 NAMES = [f"latent tap {j}" for j in range(30)]
@@ -28,12 +28,20 @@ def test_the_classifier_takes_the_features_that_decide(places):
     assert len(model.names) < 15, "the penalty leaves few"
 
 
-def test_latents_of_no_weight_are_left_out(places):
+def test_the_segmenters_own_doubt_stays_and_the_others_of_no_weight_are_left_out(places):
     names = ["entropy", *NAMES[1:]]
     assert fit_place_model(names, *places, Penalty(0.3, 0.0)).names == ("entropy",)
-    full, weighed = (fit_place_model(NAMES, *places, Penalty(0.03, weight)) for weight in (1.0, 0.3))
-    moved = [np.ptp(model.contributions(NAMES, places[0]).sum(1)) for model in (full, weighed)]
-    assert moved[1] < moved[0], "a latent of less weight moves the score less"
+    full, weighed = (fit_place_model(names, *places, Penalty(0.03, weight)) for weight in (1.0, 0.3))
+    moved = [np.ptp(model.contributions(names, places[0]).sum(1)) for model in (full, weighed)]
+    assert moved[1] < moved[0], "latents of less weight move the score less"
+
+
+def test_of_models_that_are_as_good_the_simplest_is_taken():
+    patients = np.repeat(["a", "b", "c", "d"], 50)
+    rng = np.random.default_rng(3)
+    base = rng.random(200)
+    assert simplest([base, base + 0.01 * rng.normal(size=200) - 0.0001, base + 1], patients) == 0
+    assert simplest([base, base - 0.2, base - 0.3], patients) == 2
 
 
 def test_calibrated_risks_are_as_frequent_as_they_say(places):
@@ -65,19 +73,23 @@ def test_the_models_come_back_from_json(places):
     model = calibrate(fit_place_model(NAMES, *places, Penalty(0.1, 1.0)), places[0][:, 3], places[1])
     again = PlaceModel.from_json(json.loads(json.dumps(model.to_json())))
     assert np.allclose(again.risks(NAMES, places[0]), model.risks(NAMES, places[0]), atol=1e-4)
-    quality = fit_quality("ET", NAMES, places[0][:50], np.linspace(0.1, 0.9, 50), 10.0)
+    quality = fit_quality("ET", NAMES, places[0][:50], np.linspace(0.1, 0.9, 50), ("",), 10.0)
     back = QualityModel.from_json(json.loads(json.dumps(quality.to_json())))
     assert np.allclose(back.dice(places[0]), quality.dice(places[0]), atol=1e-4)
 
 
 def test_the_dice_is_learned_and_stays_one():
     rng = np.random.default_rng(1)
-    features = rng.normal(size=(60, 4))
-    dice = 1 / (1 + np.exp(-(1.5 * features[:, 0] + 1)))
-    model = fit_quality("WT", list("abcd"), features, dice, 1.0)
-    assert np.corrcoef(model.dice(features), dice)[0, 1] > 0.98
-    far = model.quality(np.array([1e6, 0, 0, 0]))
+    features = rng.normal(size=(60, 3))
+    dice = 1 / (1 + np.exp(-(1.5 * features[:, 0] + 0.5 * features[:, 2] + 1)))
+    names = ["volume", "entropy", "unusual"]
+    model = fit_quality("WT", names, features, dice, ("",), 1.0)
+    assert np.corrcoef(model.dice(features), dice)[0, 1] > 0.9
+    assert model.coefficients[2] == 0, "what is more unusual is never better, whatever these cases say"
+    far = model.quality(np.array([1e6, 0, 0]))
     assert 0 <= far.low <= far.dice <= far.high <= 1
+    alone = fit_quality("WT", names, features, dice, ("volume",), 1.0)
+    assert alone.names == ("volume",) and np.allclose(alone.columns(names, features), features[:, :1])
 
 
 def test_the_interval_leaves_out_a_tenth_on_either_side():
