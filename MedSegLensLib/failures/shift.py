@@ -215,7 +215,9 @@ def _words(case: Workings, rank: float | None, far: np.ndarray, usual: _Usual, r
     if rank is None:
         return f"Too few reference studies ({n}) to say how unusual this one is; {which}."
     if rank > UNUSUAL or rank * n >= 1 and n < ENOUGH_FOR_PERCENT:
-        return f"This study drives latents as the reference studies do ({round(rank * n)} of {n} are as far); {which}."
+        as_far = round(rank * n)
+        are = "is" if as_far == 1 else "are"
+        return f"This study drives latents as the reference studies do ({as_far} of {n} {are} as far); {which}."
     if n >= ENOUGH_FOR_PERCENT and rank > 0:
         return f"This study drives latents as only {rank:.0%} of the reference studies do: {which}.".replace("%", " %")
     return f"This study drives latents as none of the {n} reference studies does: {which}."

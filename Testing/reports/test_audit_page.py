@@ -57,7 +57,7 @@ def audited(name: str, dice: float, suspects=(), true: dict | None = None, **des
 def found() -> Audit:
     field = {"acquisition": Acquisition("low-field")}
     cases = [
-        audited("BraTS2021_00001", 0.35, [suspect(), suspect(risk=0.3)], {"WT": 0.4, "TC": None, "ET": 0.2}, **field),
+        audited("BraTS2021_00001", 0.35, [suspect(), suspect(risk=0.2)], {"WT": 0.4, "TC": None, "ET": 0.2}, **field),
         audited("BraTS2021_00002", 0.5, [suspect(risk=0.6)], {"WT": 0.6, "TC": 0.5, "ET": 0.5}, **field),
         audited("case <3>", 0.6, [suspect("missed", "ET", 0.7, (UNNAMED,))]),
         audited("BraTS2021_00004", 0.9, (), {"WT": 0.93, "TC": 0.9, "ET": 0.9}),
@@ -86,7 +86,7 @@ def test_the_table_has_a_row_a_case_and_true_dice_only_where_there_are_labels(fo
 def test_places_with_the_same_reason_are_one_kind_of_failure(found):
     first, second = found.groups
     assert first.cases == ("BraTS2021_00001", "BraTS2021_00002") and first.acquisitions == {"low-field (simulated)": 2}
-    assert "ED where there likely is none: 2 places in 2 of 4 cases" in first.words
+    assert "ED where there likely is none: 2 places in 2 of 4 cases, 4.5 mL likely wrong" in first.words
     assert "Stronger than where it is right: bright FLAIR along the ventricles (latent 17)" in first.words
     assert second.kind == "missed" and "Weaker than where it is right: latent 3 at model.0" in second.words
 
@@ -96,7 +96,7 @@ def test_without_places_there_is_no_group_and_the_page_says_so():
     alone = Audit("p", "1", "c", "s", cases, tuple(failure_groups([])), (), (), ("a",), agreement(cases))
     page = render_audit_page(alone)
     assert headline(alone) == "The one case is not likely below Dice 0.7 in some region"
-    assert "No place with a risk of at least 50 % was found" in page
+    assert "No place with a risk of at least 25 % was found" in page
 
 
 def test_a_segmentation_of_nothing_is_the_first_to_look_at():
