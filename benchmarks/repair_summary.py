@@ -95,7 +95,7 @@ def _of_failures(failures: list) -> dict:
         beats[name] = of_control
     found["against"] = beats
     found["beats_all_baselines"] = bool(beats) and all(
-        b.get("dice_more_3_interval", [0])[0] > 0 for b in beats.values()
+        (b.get("dice_more_3_interval") or [0])[0] > 0 for b in beats.values()
     )
     found["methods"] = methods
     return found
@@ -119,9 +119,12 @@ def _rounded(values) -> float | None:
     return round(float(np.mean(values)), 4) if len(values) else None
 
 
-def _interval(values: np.ndarray, subjects: list[str]) -> list[float]:
-    """95 % interval of a mean, by a bootstrap over subjects: items of one patient are not independent."""
+def _interval(values: np.ndarray, subjects: list[str]) -> list[float] | None:
+    """95 % interval of a mean, by a bootstrap over subjects: items of one patient are not independent. None for one
+    subject, who says nothing of others."""
     names = sorted(set(subjects))
+    if len(names) < 2:
+        return None
     of = [values[[s == name for s in subjects]] for name in names]
     sums, counts = np.array([v.sum() for v in of]), np.array([len(v) for v in of])
     drawn = np.random.default_rng(0).integers(0, len(names), (DRAWS, len(names)))
