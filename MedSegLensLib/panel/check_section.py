@@ -160,8 +160,8 @@ class CheckSection:
 
 
 def kindText(suspect: Suspect) -> str:
-    """'missed: enhancing tumour', "not whole tumour: a stretch of its border"."""
-    what = NAMES[suspect.region].lower()
+    """'missed enhancing tumour', 'not tumour, at the border'."""
+    what = _("tumour") if suspect.region == "WT" else NAMES[suspect.region].lower()
     said = _("missed {what}") if suspect.kind == MISSED else _("not {what}")
     said = said.format(what=what)
     return said if suspect.form == "component" else _("{said}, at the border").format(said=said)

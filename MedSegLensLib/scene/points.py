@@ -14,13 +14,17 @@ from dataclasses import dataclass
 import slicer
 import slicer.util
 
-from MedSegLensLib.scene.change import ADDED, CHANGES, REMOVED
 from MedSegLensLib.scene.ownership import found, owned
 from MedSegLensLib.scene.views import Point
 
 NAMES = {True: "tumour", False: "not tumour"}
 """Of the lists; a point whose own label says nothing says this."""
-_COLOURS = {True: CHANGES[ADDED][1], False: CHANGES[REMOVED][1]}
+_COLOURS = {True: (0, 220, 255), False: (255, 150, 0)}
+_GLYPHS = {
+    True: slicer.vtkMRMLMarkupsDisplayNode.Sphere3D,
+    False: slicer.vtkMRMLMarkupsDisplayNode.ThickCross2D,
+}
+"""Told apart by shape too, and seen over what a proposal adds (green) and removes (violet), where points lie."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ class ReaderPoints:
             display.SetColor(*colour)
             display.SetSelectedColor(*colour)
             display.SetActiveColor(*colour)  # under the mouse; Slicer's own is green, as if it said "tumour"
+            display.SetGlyphType(_GLYPHS[inside])
             display.SetGlyphScale(2.0)
             display.SetTextScale(3.0)
             display.GetTextProperty().SetBold(True)

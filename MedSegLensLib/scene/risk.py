@@ -13,7 +13,7 @@ from MedSegLensLib.scene.views import at_once
 from MedSegLensLib.worker.answers import Overlay
 
 ROLE = "risk"
-OPACITY = 0.55
+OPACITY = 0.7
 
 
 class RiskMap:

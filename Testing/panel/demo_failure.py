@@ -33,12 +33,13 @@ def tell_failure(driver: Driver, shots: "Shots", case: Path | None, pack: str | 
     driver.fold(panel.regions, panel.points)
     review.checking.showMap(False)
     panel.points.choose(region)
-    answered = 0
+    answered, passed, first = 0, [], None
     for _click in range(CLICKS):
-        mistake = largest_mistake(driver, region)
+        mistake = largest_mistake(driver, region, passed)
         if mistake is None:
             break
         ras, inside = mistake
+        first = first or ras
         look_closely(driver, ras)
         driver.scroll_to(panel.regions)
         host.click(panel.points.ui.insideButton if inside else panel.points.ui.outsideButton)
@@ -46,6 +47,7 @@ def tell_failure(driver: Driver, shots: "Shots", case: Path | None, pack: str | 
         driver.idle()
         print(f"  {'is' if inside else 'is not'} {region} at {tuple(round(c) for c in ras)}: {_told(driver)}")
         if not review.pointing.canDecide:
+            passed.append(ras)
             shots.take("no-latent", "no latent does it: the region is prepared for the Segment Editor")
             host.click(panel.points.ui.rejectButton)
             continue
@@ -57,6 +59,8 @@ def tell_failure(driver: Driver, shots: "Shots", case: Path | None, pack: str | 
         if answered == 1:
             shots.take("accepted", "accepted: an edit like any other")
     driver.fold(panel.regions, panel.edits)
+    if first is not None:
+        look_closely(driver, first)
     host.click(panel.edits.ui.differenceButton)
     driver.idle()
     driver.scroll_to(panel.regions)
@@ -104,8 +108,13 @@ def look_closely(driver: Driver, ras: tuple[float, float, float]) -> None:
     driver.host.process(0.1)
 
 
-def largest_mistake(driver: Driver, region: str) -> tuple[tuple[float, float, float], bool] | None:
-    """RAS of the middle of the largest connected mistake, and whether it belongs to the region; None without one."""
+def largest_mistake(
+    driver: Driver, region: str, passed: list[tuple[float, float, float]]
+) -> tuple[tuple[float, float, float], bool] | None:
+    """RAS of the middle of the largest connected mistake, and whether it belongs to the region; None without one.
+
+    passed: places that came to nothing; the mistakes that they lie in are passed over.
+    """
     from scipy import ndimage
 
     from MedSegLensLib.scene.reference import reference_volume
@@ -118,7 +127,11 @@ def largest_mistake(driver: Driver, region: str) -> tuple[tuple[float, float, fl
         pieces, count = ndimage.label(wrong)
         if count:
             sizes = np.bincount(pieces.ravel())[1:]
-            if best is None or sizes.max() > best[0]:
+            for ras in passed:
+                x, y, z = (round(i) for i in (np.linalg.inv(review.session.opened.ijk_to_ras) @ [*ras, 1.0])[:3])
+                if pieces[z, y, x]:
+                    sizes[pieces[z, y, x] - 1] = 0
+            if sizes.max() > (best[0] if best else 0):
                 best = int(sizes.max()), inside, pieces == sizes.argmax() + 1
     if best is None:
         return None
