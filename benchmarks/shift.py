@@ -6,6 +6,7 @@ seven cases that a pack was trained on; a case is held against those of other pa
 
     python shift.py --json --journal FOLDER
 
+- `spearman` at the top: by method, over acquisitions, of the pack where it is least.
 - `spearman` by pack and method, over all cases (`cases`) and over the means of acquisitions (`acquisitions`): of the
   score with 1 - Dice, the mean over the regions WT, TC and ET that a patient has, so that 1 is best; `wt_...`: of WT
   alone. `low`, `high`: 95 %, bootstrap over patients. `held_out_...`: the two patients apart that no weight learned
@@ -282,6 +283,8 @@ def main() -> None:
         found["packs"][name] = one
     real = {name: [read for read in reads[name] if read.group != "phantoms"] for name in opened}
     found["choice"] = choice(real, shifts, taps)
+    by_pack = [one["spearman"] for one in found["packs"].values()]
+    found["spearman"] = {m: min(one[m]["acquisitions"]["value"] for one in by_pack) for m in by_pack[0]}
     if options.json:
         print(json.dumps(found, indent=2))
         return

@@ -22,8 +22,11 @@ def test_a_cohort_is_audited_into_a_page_a_table_and_json(tmp_path, capsys):
     assert main(["pack", "add-reference", "glioma-unet", *reference]) == 0
     out = tmp_path / "audit"
     capsys.readouterr()
-    assert main(["audit", "--cohort", judged, "--pack", str(tmp_path / pack), "--out", str(out), "--json"]) == 0
+    beside = ["--beside", "glioma-segformer", "--out", str(out), "--json"]
+    assert main(["audit", "--cohort", judged, "--pack", str(tmp_path / pack), *beside]) == 0
     said = json.loads(capsys.readouterr().out)
+    assert [one["pack"] for one in said["choice"]["packs"]] == ["glioma-unet", "glioma-segformer"]
+    assert said["choice"]["packs"][0]["shift"] > 0 and said["choice"]["packs"][1]["shift"] is None
     assert [one["case"] for one in said["cases"]] == ["p21"] and said["reference"] == ["p11", "p12", "p13"]
     assert "invented anatomy" in (out / "index.html").read_text(encoding="utf-8")
     with open(out / "audit.csv", encoding="utf-8", newline="") as file:
