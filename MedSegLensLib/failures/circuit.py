@@ -51,7 +51,7 @@ def graph(session: "Session", weights: Weights) -> np.ndarray:
     taps = early_and_late(session)
     if taps is None:
         return np.zeros(0, np.float32)
-    return co_firing(session, *taps)[:, targets_of(weights[taps[1]])].ravel()
+    return co_firing(session, *taps, targets_of(weights[taps[1]])).ravel()
 
 
 def targets_of(weight: np.ndarray) -> np.ndarray:
@@ -104,8 +104,9 @@ def depth_bias(session: "Session", region: str = "WT") -> float:
     return float(np.log(sums[1] / sums[0])) if min(sums) > 0 else float("nan")
 
 
-def co_firing(session: "Session", early: str, late: str) -> np.ndarray:
-    """Pearson's correlation of each earlier latent's code to each later one's in the brain, float32 (J early, J late).
+def co_firing(session: "Session", early: str, late: str, targets: Sequence[int] | None = None) -> np.ndarray:
+    """Pearson's correlation of each earlier latent's code to each of some later ones' (None: of all) in the brain,
+    float32 (J early, targets).
 
     On the coarser of the two grids, axis by axis; the finer code is averaged over a coarse token. 0 for a latent that
     is constant.
@@ -116,7 +117,8 @@ def co_firing(session: "Session", early: str, late: str) -> np.ndarray:
     for tap, one in zip((early, late), codes, strict=True):
         tokens = np.flatnonzero(session.brain_tokens[tap])
         inside[_coarser(tokens, one.grid, grid)] = True
-    columns = [_standardised(one, grid, inside) for one in codes]
+    chosen = [range(codes[0].n_latents), range(codes[1].n_latents) if targets is None else targets]
+    columns = [_standardised(one, grid, inside, which) for one, which in zip(codes, chosen, strict=True)]
     return (columns[0].T @ columns[1]).astype(np.float32)
 
 
@@ -155,14 +157,16 @@ def _coarser(tokens: np.ndarray, fine: tuple[int, ...], coarse: tuple[int, ...])
     return np.ravel_multi_index([i * c // f for i, f, c in zip(at, fine, coarse, strict=True)], coarse)
 
 
-def _standardised(codes: "Codes", grid: tuple[int, ...], inside: np.ndarray) -> np.ndarray:
-    """A code a column over the tokens `inside` of a grid, centred and of unit norm, float32 (tokens, J)."""
+def _standardised(codes: "Codes", grid: tuple[int, ...], inside: np.ndarray, latents: Sequence[int]) -> np.ndarray:
+    """A latent's code a column over the tokens `inside` of a grid, centred and of unit norm, float32 (tokens, J)."""
+    runs = [codes.latent(int(j)) for j in latents]
+    tokens, values = (np.concatenate([run[i] for run in runs]) for i in range(2))
     row = np.cumsum(inside) - 1
-    there = _coarser(codes.tokens, codes.grid, grid)
+    there = _coarser(tokens, codes.grid, grid)
     n, kept = int(inside.sum()), inside[there]
-    latent = np.repeat(np.arange(codes.n_latents), np.diff(codes.pointers))[kept]
-    flat = row[there[kept]] * codes.n_latents + latent
-    table = np.bincount(flat, codes.values[kept], n * codes.n_latents).reshape(n, -1).astype(np.float32)
+    column = np.repeat(np.arange(len(runs)), [len(run[0]) for run in runs])[kept]
+    flat = row[there[kept]] * len(runs) + column
+    table = np.bincount(flat, values[kept], n * len(runs)).reshape(n, -1).astype(np.float32)
     table -= table.mean(0)
     norm = np.linalg.norm(table, axis=0)
     return table / np.where(norm > 1e-9, norm, np.inf)

@@ -21,6 +21,8 @@ NAMES = (
 TELLING = (2, 3, 4, 5, 7, 8, 9, 10)
 """Numbers that a difference is judged by. The darkest and brightest per cent and the tilt differ between patients more
 than between scanners: with them noise in one modality was found in 72 % of trials, without in 97 % (nine cases)."""
+ENOUGH, SLICES = 200_000, 40
+"""Voxels for percentiles, slices for what is taken along them: all of a case take four times as long."""
 BLOCKS = 4
 SMALL = 1e-3
 """Of a standard deviation of the brain, what is taken for nothing."""
@@ -37,12 +39,13 @@ def input_statistics(conformed: Conformed) -> np.ndarray:
 
 def _of(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     values = volume[brain]
-    bright = np.percentile(values, SHARES)
-    along = [_steps(volume, brain, axis) for axis in (1, 2)]
+    bright = np.percentile(values[:: max(len(values) // ENOUGH, 1)], SHARES)
+    some = slice(None, None, max(len(volume) // SLICES, 1))
+    along = [_steps(volume[some], brain[some], axis) for axis in (1, 2)]
     across = _steps(volume, brain, 0)
     edges = np.log(SMALL + np.mean([np.abs(step).mean() for step in along]))
     # Second differences cancel slopes: what is left in most of the brain is noise.
-    noise = np.log(SMALL + np.mean([np.median(np.abs(_steps(volume, brain, axis, 2))) for axis in (1, 2)]))
+    noise = np.log(SMALL + np.mean([np.median(np.abs(_steps(volume[some], brain[some], axis, 2))) for axis in (1, 2)]))
     blocks = _block_means(volume, brain)
     return np.array(
         [*bright, edges, np.log(SMALL + np.abs(across).mean()) - edges, noise, blocks.std(), np.ptp(blocks)]

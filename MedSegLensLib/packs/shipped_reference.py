@@ -41,13 +41,14 @@ def with_reference(
 
     Whole or not at all. Raises OutputError where it cannot be written, PackError for a reference that does not fit.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     def change(new: Path) -> None:
         text = json.dumps(reference.document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         (new / FOLDER).mkdir()
         (new / DOCUMENT).write_text(text, encoding="utf-8", newline="\n")
-        save_file({name: np.ascontiguousarray(array) for name, array in reference.arrays.items()}, new / USAGE)
+        arrays = {name: np.ascontiguousarray(array) for name, array in reference.arrays.items()}
+        (new / USAGE).write_bytes(save(arrays))  # save_file would let nobody but its owner read it
 
     return changed_copy(pack, folder, is_reference, change, REMEDY, replace_existing)
 
