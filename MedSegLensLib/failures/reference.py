@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-VERSION = 2
+VERSION = 3
 """Of what is read of a case; results of another are not used again."""
 
 DETECTOR_ACQUISITIONS = (
@@ -172,7 +172,8 @@ def workings_of(session: "Session", weights: Weights | None = None) -> Workings:
 
 @dataclass(frozen=True)
 class WorkingsWork:
-    """A `CaseWork`: `workings_of` each case, as arrays."""
+    """A `CaseWork`: `workings_of` each case, as arrays, and "labelled", whether it has a reference segmentation: what a
+    folder holds is known when it has been read."""
 
     pack: PackAtWork
     taps: tuple[str, ...]
@@ -182,7 +183,7 @@ class WorkingsWork:
 
     def __call__(self, case: CohortCase) -> dict[str, np.ndarray]:
         session = opened(self.pack, tuple(TapDictionaries(tap) for tap in self.taps)).session(case.read(), edits=False)
-        return workings_of(session).to_arrays()
+        return workings_of(session).to_arrays() | {"labelled": np.array(session.case.labels is not None)}
 
 
 def build_reference(
@@ -207,30 +208,33 @@ def build_reference(
         cause = f"the pack {pack.info.name} says that it was held out."
         raise UsageError(held_out.name, cause, "Leave it out: what is judged on it must not have been learned from it.")
     mapped = map_cases(WorkingsWork(at_work(pack), pack.taps), cases, journal, None, progress)
-    names, rows = [], []
+    used, rows = [], []
     for case, arrays in mapped:
-        names.append(case.name)
+        used.append(case)
         rows.append(arrays)
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     workings = Workings.from_arrays(arrays, pack.taps)
-    usable = [case for case in cases if case.name in names]
-    learned = _learned(pack, usable, progress, journal) if detector else None
     modalities = tuple(pack.info.input["modalities"])
-    reference = Reference(tuple(names), workings, modalities, cohort, tuple(notes), learned, weights_of(pack))
+    learned = None
+    if detector:
+        present = [{m for m, there in zip(modalities, row, strict=True) if there} for row in workings.present]
+        labelled = [(used[i], present[i]) for i in np.flatnonzero(arrays["labelled"])]
+        learned = _learned(pack, labelled, progress, journal)
+    names = tuple(case.name for case in used)
+    reference = Reference(names, workings, modalities, cohort, tuple(notes), learned, weights_of(pack))
     return reference, tuple(mapped.failures)
 
 
-def _learned(pack: "LensPack", cases: Sequence[CohortCase], progress, journal) -> dict | None:
-    """A detector of failures, or None where too few patients have labels."""
+def _learned(pack: "LensPack", labelled: Sequence[tuple[CohortCase, set[str]]], progress, journal) -> dict | None:
+    """A detector of failures, or None where too few patients have labels. labelled: cases and their modalities."""
     from MedSegLensLib.failures.detector import PATIENTS, fit_detector
 
-    labelled = [case for case in cases if case.labelled]
-    if len({case.subject for case in labelled}) < PATIENTS:
+    if len({case.subject for case, _ in labelled}) < PATIENTS:
         return None
     spoilt = [
         replace(case, acquisition=acquisition)
         for acquisition in DETECTOR_ACQUISITIONS
-        for case in labelled
-        if case.acquisition is None and set(case.modalities) - {acquisition.missing}
+        for case, present in labelled
+        if case.acquisition is None and present - {acquisition.missing}
     ]
-    return fit_detector(pack, [*labelled, *spoilt], progress, journal)
+    return fit_detector(pack, [*(case for case, _ in labelled), *spoilt], progress, journal)
