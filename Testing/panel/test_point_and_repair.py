@@ -150,6 +150,11 @@ def test_what_cannot_be_asked_or_done_is_said_in_the_section(host, review, panel
     click(places(review, air, 1)[0], inside=True)
     assert "outside the brain" in ui.pointsState.text or "outside the head" in ui.pointsState.text
     assert ui.insideButton.enabled and ui.rejectButton.visible and not ui.acceptButton.visible
+    node = review.pointing.points.node(True)
+    node.SetNthControlPointPosition(0, *places(review, review.result.labels() == 2, 1)[0])
+    node.InvokeEvent(node.PointEndInteractionEvent)  # dragged elsewhere and let go: it is asked again
+    review.wait()
+    assert "already says tumour here" in ui.pointsState.text
     inside = propose()
     assert len(review.pointing.points.all()) == 1, "the point that could not be asked about is gone"
     review.pointing.accept()

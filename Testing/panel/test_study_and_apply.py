@@ -11,7 +11,7 @@ from MedSegLensLib.cases.case import MODALITIES
 def test_the_module_opens_with_all_sections_and_without_torch(widget, panel):
     titles = [section.widget.text for section in panel.sections if hasattr(section.widget, "collapsed")]
     assert titles == [
-        "Study", "Lens pack", "Regions", "Latents", "Edits", "Details of a latent",
+        "Study", "Lens pack", "Regions", "Check", "Point and repair", "Latents", "Edits", "Details of a latent",
         "Batch: these edits on other studies",
     ]  # fmt: skip
     assert "torch" not in sys.modules
