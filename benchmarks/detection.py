@@ -70,8 +70,8 @@ def of_baselines(arrays: dict[str, np.ndarray], pack: str) -> dict[str, np.ndarr
     return {name.removeprefix(f"{pack}: "): array for name, array in arrays.items() if name.startswith(f"{pack}: ")}
 
 
-def judge(found: list, pack: str) -> dict:
-    """All measures of one pack, by group."""
+def judge(found: list, pack: str) -> tuple[dict, Detector]:
+    """All measures of one pack, by group, and the detector that all patients teach who may."""
     cases, readings = [case for case, _ in found], [readings_of(arrays, pack) for _, arrays in found]
     teach = [i for i, case in enumerate(cases) if not case.invented and case.name not in VALIDATION]
     patients = [cases[i].subject for i in teach]
@@ -111,7 +111,7 @@ def judge(found: list, pack: str) -> dict:
             for (kind, form), model in zip(KINDS, everything.places, strict=True)
         }
     }
-    return said
+    return said, everything
 
 
 def _likely(detector: Detector, readings: dict, risks: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
@@ -221,9 +221,9 @@ def bootstrap(measure: Callable[[np.ndarray], float | None], subjects: np.ndarra
     return [_rounded(v) for v in np.quantile(values, [0.025, 0.975])]
 
 
-def cost(found: list, together: dict) -> dict:
-    """What the check takes, against one full pass of the segmenter: of the first real held-out case at full
-    resolution, both timed here, the best of three."""
+def cost(found: list, together: dict, detectors: dict[str, Detector]) -> dict:
+    """What the check takes, but for the shift, against one full pass of the segmenter: of the first real held-out case
+    at full resolution, both timed here, the best of three."""
     import torch
 
     from MedSegLensLib.editing.session import Session
@@ -232,13 +232,7 @@ def cost(found: list, together: dict) -> dict:
 
     case, said = next((case for case, _ in found if case.name in VALIDATION), found[0][0]).read(), {}
     for name, pack in together.items():
-        session = Session(case, pack, "cpu")
-        teach = [
-            (readings_of(arrays, pack.info.name), c.subject)
-            for c, arrays in found
-            if not c.invented and c.name not in VALIDATION
-        ]
-        detector = fit([one for one, _ in teach], [subject for _, subject in teach])
+        session, detector = Session(case, pack, "cpu"), detectors[name]
 
         def whole(session=session, detector=detector):
             places, readings = read_places(session)
@@ -313,9 +307,11 @@ def main() -> None:
     together = packs(list(PACKS))  # both are read: either is the other's pair
     found = read(asked.journal, together)
     result = {"machine": machine(), "packs": asked.packs}
-    result |= {name: judge(found, PACKS[name]) for name in asked.packs}
+    detectors = {}
+    for name in asked.packs:
+        result[name], detectors[name] = judge(found, PACKS[name])
     chosen = {name: together[name] for name in asked.packs}
-    result["cost"] = None if asked.no_cost else cost(found, chosen)
+    result["cost"] = None if asked.no_cost else cost(found, chosen, detectors)
     show(result, asked.json, lines_of(result))
 
 

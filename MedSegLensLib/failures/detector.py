@@ -30,7 +30,7 @@ from MedSegLensLib.failures.place_model import (
     simplest,
 )
 from MedSegLensLib.failures.place_readings import LAYOUT, read_places
-from MedSegLensLib.failures.quality import FAMILIES, FEWEST, STIFFNESS, QualityModel, fit_quality, interval_of
+from MedSegLensLib.failures.quality import FAMILIES, FEWEST, MANY, STIFFNESS, QualityModel, fit_quality, interval_of
 from MedSegLensLib.failures.suspects import JUDGED, KINDS
 
 if TYPE_CHECKING:
@@ -327,7 +327,8 @@ class _Fits:
         names, features, dice, patients = self.case_table(among, region)
         if len(dice) < FEWEST or len(set(patients.tolist())) < 2:
             return None
-        tried = [(family, stiffness) for family in FAMILIES for stiffness in STIFFNESS]
+        families = FAMILIES if len(set(patients.tolist())) >= MANY else FAMILIES[:1]
+        tried = [(family, stiffness) for family in families for stiffness in STIFFNESS]
         likely = np.zeros((len(tried), len(dice)))
         for one in sorted(set(patients.tolist())):
             out = patients == one

@@ -19,6 +19,9 @@ BETTER = ("Dice by", "volume", "surest")
 FAMILIES = (("Dice by the probabilities",), ("Dice by the probabilities", "volume", "surest", "entropy"), ("",))
 """How the names of the features begin that are tried, the simplest first: what the probabilities alone expect, all of
 the segmenter's own doubt, and everything."""
+MANY = 20
+"""Patients from which on more than the first family is tried. With the seven of the shipped packs all three were, and
+what was taken besides was worse on patients left out: AURC 0.132 against 0.117 (U-Net) and 0.277 against 0.230."""
 STIFFNESS = (30.0, 3.0)
 """Weights of the squared coefficients that are tried, for each family."""
 FEWEST = 8
