@@ -1,8 +1,7 @@
 """The tail for one box of one sample, run again and again with other changes at the tap, and with gradients.
 
 A fit of gains is some twenty runs of the same box. What each unit adds at the tap is a map times a direction, and is
-carried to where the tail stops to be affine (collapse.py) once; a run then starts from a sum of these. Against carrying
-all of them at every run, fits of 8 latents on 8 slices took half the time.
+carried to where the tail stops to be affine (collapse.py) once; a run then starts from a sum of these.
 """
 
 from collections.abc import Sequence
