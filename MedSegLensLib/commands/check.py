@@ -73,7 +73,7 @@ def check_lines(found: "Check", most: int) -> list[str]:
         text.append(f"  {found.shift.words}")
     if found.suspects:
         listed = min(most, len(found.suspects))
-        text.append(f"  likely wrong, the worst {listed} of {len(found.suspects)} places (R, A, S in mm):")
+        text.append(f"  most likely wrong, the worst {listed} of {len(found.suspects)} places (R, A, S in mm):")
         for suspect in found.suspects[:listed]:
             at = ", ".join(f"{v:.0f}" for v in suspect.ras)
             text.append(f"    {suspect.risk:4.0%} at ({at}): {suspect.words}")

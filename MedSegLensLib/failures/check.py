@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LISTED = 0.25
 """Risk from which on a place is listed; the risk map has all of them."""
+FEWEST_LISTED, LEAST = 5, 0.05
+"""Where fewer are, the next ones down to the risk `LEAST`: tumour far from what is segmented is seldom missed, so that
+no place has a high risk, and a reader should look at some all the same."""
+LIKELY = 0.5
 MOST_LISTED = 30
 SAME = 0.5
 """A place of which more than this share lies in one that is listed already, and is wrong in the same way, is not listed
@@ -84,12 +88,14 @@ def detector_of(reference: "Reference") -> Detector:
 def suspects_of(
     session: "Session", places: Places, readings: "Readings", risks: np.ndarray, detector: Detector
 ) -> tuple[Suspect, ...]:
-    """Those of at least the risk `LISTED`, those first that are likely wrong in most mL."""
+    """Those of at least the risk `LISTED`, those first that are likely wrong in most mL; few of less, see `LEAST`."""
     explainer = Explainer(session.pack, readings, detector)
     likely = risks * readings["ml"]
     taken = {True: np.zeros(int(np.prod(places.shape)), bool), False: np.zeros(int(np.prod(places.shape)), bool)}
     suspects = []
-    for place in sorted(np.flatnonzero(risks >= LISTED), key=lambda i: -likely[i]):
+    for place in _in_order(risks, likely):
+        if len(suspects) >= (FEWEST_LISTED if risks[place] < LISTED else MOST_LISTED):
+            break
         kind, form = KINDS[places.kind[place]]
         voxels, known = places.of(place), taken[kind == FALSE_POSITIVE]
         if known[voxels].mean() > SAME:
@@ -106,12 +112,16 @@ def suspects_of(
                 ras_point(session.conformed, tuple(int(v) for v in readings["middle"][place])),
                 round(ml, 3),
                 reasons,
-                _sentence(kind, form, region, ml, why),
+                _sentence(kind, form, region, ml, float(risks[place]), why),
             )
         )
-        if len(suspects) == MOST_LISTED:
-            break
     return tuple(suspects)
+
+
+def _in_order(risks: np.ndarray, likely: np.ndarray) -> list[int]:
+    """Places of at least the risk `LISTED`, most mL likely wrong first, and then those of at least `LEAST`."""
+    listed, rest = np.flatnonzero(risks >= LISTED), np.flatnonzero((risks >= LEAST) & (risks < LISTED))
+    return [int(i) for some in (listed, rest) for i in some[np.argsort(-likely[some], kind="stable")]]
 
 
 def quality_of(session: "Session", readings: "Readings", risks: np.ndarray, detector: Detector) -> tuple[Quality, ...]:
@@ -121,14 +131,14 @@ def quality_of(session: "Session", readings: "Readings", risks: np.ndarray, dete
     return tuple(one for one in likely if one is not None)
 
 
-def _sentence(kind: str, form: str, region: str, ml: float, why: str) -> str:
+def _sentence(kind: str, form: str, region: str, ml: float, risk: float, why: str) -> str:
     what = REGION_WORDS[region]
     if kind == FALSE_POSITIVE:
         said = f"This piece of {what}" if form == "component" else f"This stretch of the {what}'s border"
-        said += f" ({ml:.1f} mL) is likely not {what}"
+        said += f" ({ml:.1f} mL) {'is likely not' if risk >= LIKELY else 'may not be'} {what}"
     else:
         where = "Here" if form == "component" else f"Just outside the {what}"
-        said = f"{where} {what} is likely missed (in {ml:.1f} mL)"
+        said = f"{where} {what} {'is likely' if risk >= LIKELY else 'may be'} missed (in {ml:.1f} mL)"
     return f"{said}: {why}." if why else f"{said}."
 
 
