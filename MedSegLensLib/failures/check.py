@@ -137,7 +137,7 @@ def _sentence(kind: str, form: str, region: str, ml: float, risk: float, why: st
         said = f"This piece of {what}" if form == "component" else f"This stretch of the {what}'s border"
         said += f" ({ml:.1f} mL) {'is likely not' if risk >= LIKELY else 'may not be'} {what}"
     else:
-        where = "Here" if form == "component" else f"Just outside the {what}"
+        where = "Here" if form == "component" else "Just outside what was found,"
         said = f"{where} {what} {'is likely' if risk >= LIKELY else 'may be'} missed (in {ml:.1f} mL)"
     return f"{said}: {why}." if why else f"{said}."
 
