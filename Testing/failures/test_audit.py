@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bare_pack import without_reference
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.phantoms import PhantomRequest
@@ -77,9 +78,9 @@ def test_what_is_written_as_json_can_be_read_again(found):
     assert Check.from_json(document["cases"][0]["check"]) == found.cases[0].check
 
 
-def test_a_pack_without_a_reference_is_refused(cohort):
+def test_a_pack_without_a_reference_is_refused(cohort, tmp_path):
     with pytest.raises(UsageError, match="no reference cohort"):
-        audit(load_pack("glioma-unet"), cohort)
+        audit(without_reference("glioma-unet", tmp_path / "bare"), cohort)
 
 
 # -- kinds of failure -----------------------------------------------------------------------------------------------

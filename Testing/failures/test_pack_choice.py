@@ -1,6 +1,7 @@
 """Two packs on a cohort, without labels."""
 
 import pytest
+from bare_pack import without_reference
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.phantoms import PhantomRequest
@@ -25,14 +26,15 @@ def test_packs_that_are_as_sure_are_not_told_apart_nor_is_one_that_finds_nothing
     assert silent.better is None and "a segments nothing" in silent.words
 
 
-def test_two_shipped_packs_on_an_invented_case_and_one_that_cannot_be_read(tmp_path):
+def test_two_packs_on_an_invented_case_and_one_that_cannot_be_read(tmp_path):
     small = PhantomRequest(4, size=(56, 68, 12), spacing=(3.0, 3.0, 12.0))
     cases = (CohortCase("p", "p", phantom=small), CohortCase("gone", "gone", folder=tmp_path / "gone"))
-    packs = [load_pack("glioma-unet"), load_pack("glioma-segformer")]
+    packs = [load_pack("glioma-unet"), without_reference("glioma-segformer", tmp_path / "bare")]
     found = choose(packs, Cohort("c", "s", "none", cases))
     assert [one.pack for one in found.outlooks] == ["glioma-unet", "glioma-segformer"]
     for one in found.outlooks:
         assert one.cases == 1 and [failure.case for failure in one.failures] == ["gone"]
-        assert one.entropy > 0 and one.depth_bias is not None and one.shift is None
+        assert one.entropy > 0 and one.depth_bias is not None
+    assert found.outlooks[0].shift > 0 and found.outlooks[1].shift is None, "which has no reference"
     with pytest.raises(UsageError):
         choose(packs[:1], Cohort("c", "s", "none", cases))
