@@ -121,6 +121,7 @@ def test_the_labelled_cases_are_not_worse(adapted):
     assert len(before) == 2 and no_worse(before, after)
 
 
+@pytest.mark.slow
 def test_what_it_must_beat_stands_beside_it(pack, cohort, run, tmp_path):
     code, facts = run(
         "adapt", "--pack", pack, "--to", cohort, "--labelled", "1", "--seed", "1", "--compare", "--out", tmp_path / "o"
@@ -174,6 +175,7 @@ def test_a_cohort_or_tap_that_is_not_there(pack, cohort, run, tmp_path):
     assert run("adapt", "--pack", pack, "--to", cohort, "--tap", "nowhere", "--out", tmp_path / "o")[0] == 2
 
 
+@pytest.mark.slow
 def test_a_broken_case_does_not_stop_the_others(pack, cohort, run, tmp_path):
     shutil.copytree(cohort, tmp_path / "cohort")
     for file in (tmp_path / "cohort" / "unlabelled").glob("*.nii.gz"):

@@ -232,6 +232,7 @@ def test_the_partner_goes_along_with_the_selection_and_the_case_is_opened_once(
     assert not panel.latents.ui.partnerButton.enabled
 
 
+@pytest.mark.slow
 def test_without_a_partner_the_nearest_latent_is_shown_and_called_so(host, opened, panel, idle, choose, line):
     choose(NOISE)
     assert panel.latents.ui.partnerButton.text == "Show nearest"
@@ -243,6 +244,7 @@ def test_without_a_partner_the_nearest_latent_is_shown_and_called_so(host, opene
     assert panel.latents.ui.partnerButton.text == "Show partner" and "only the nearest" not in line()
 
 
+@pytest.mark.slow
 def test_a_second_overlay_of_the_readers_stays_where_it_is(host, opened, panel, idle, choose):
     choose(SHARED)
     opened.overlays.toggle(panel.latents.tap, ALONE)
@@ -279,6 +281,7 @@ def test_a_partner_whose_lens_was_trained_since_is_told(host, opened, panel, idl
     assert not opened.overlays.scene.shown(1)
 
 
+@pytest.mark.slow
 def test_the_partner_survives_the_worker(host, opened, panel, idle, choose, line, one_worker):
     choose(SHARED)
     host.click(panel.latents.ui.partnerButton)
@@ -291,6 +294,7 @@ def test_the_partner_survives_the_worker(host, opened, panel, idle, choose, line
     assert f"latent {PARTNERS[PARTLY]}" in line()
 
 
+@pytest.mark.slow
 def test_another_case_lets_go_of_the_partner(host, opened, panel, idle, choose, one_worker):
     choose(SHARED)
     host.click(panel.latents.ui.partnerButton)

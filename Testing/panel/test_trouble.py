@@ -69,7 +69,9 @@ def test_volumes_on_different_grids_are_warned_of_and_segmented(widget, panel, p
     assert widget.review.isOpen, said()
 
 
-@pytest.mark.parametrize("how", ["flipped", "oblique", "thick"])
+@pytest.mark.parametrize(
+    "how", ["oblique", *(pytest.param(how, marks=pytest.mark.slow) for how in ("flipped", "thick"))]
+)
 def test_flipped_oblique_and_thick_studies_are_segmented_where_they_lie(widget, panel, tiny_pack, apply, said, how):
     direction = {
         "flipped": (-1, 0, 0, 0, -1, 0, 0, 0, 1),
@@ -100,6 +102,7 @@ def test_apply_without_a_volume_says_what_to_do(host, panel, said):
     assert usable(panel)
 
 
+@pytest.mark.slow
 def test_a_volume_deleted_while_segmenting(host, widget, panel, phantom_in_scene, idle, said):
     host.click(panel.apply.ui.applyButton)
     for modality in ("t1n", "t1c", "t2w", "t2f"):
@@ -144,6 +147,7 @@ def test_a_pack_folder_that_is_gone(host, widget, panel, phantom_in_scene, apply
     assert usable(panel)
 
 
+@pytest.mark.slow
 def test_a_saved_scene_whose_pack_is_gone_is_shown_all_the_same(
     host, widget, panel, phantom_in_scene, tiny_pack, apply, idle, said, tmp_path
 ):
