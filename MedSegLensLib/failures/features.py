@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from MedSegLensLib.cases.case import REGIONS
+from MedSegLensLib.errors import PackError
 from MedSegLensLib.failures.drivers import Drivers
 from MedSegLensLib.failures.findings import MISSED
 from MedSegLensLib.failures.place_readings import CASE, POOLS
@@ -98,6 +99,16 @@ def latent_of(name: str) -> tuple[str, int] | None:
     kind, _, rest = name.partition(" ")
     tap, _, latent = rest.rpartition(" ")
     return (tap, int(latent)) if kind == LATENT else None
+
+
+def columns(names: Sequence[str], wanted: Sequence[str], features: np.ndarray) -> np.ndarray:
+    """Of features (..., F) with these names the wanted ones, in that order. Raises PackError for one that is not read:
+    a detector of another version asks for it."""
+    at = {name: i for i, name in enumerate(names)}
+    if strange := [name for name in wanted if name not in at]:
+        remedy = "Add the reference again with `medseglens pack add-reference`."
+        raise PackError("detector", f"it judges by {strange[0]!r:.80}, which is not read of a case.", remedy)
+    return features[..., [at[name] for name in wanted]]
 
 
 def place_features(readings: Readings, basis: Basis) -> tuple[list[str], np.ndarray]:

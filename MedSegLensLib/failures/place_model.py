@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from MedSegLensLib.failures.features import LATENT
+from MedSegLensLib.failures.features import LATENT, columns
 
 BASE = ("log odds", "entropy", "volume, log mL")
 """What a place is judged by before any latent is asked, with what region it is about: the segmenter's own doubt."""
@@ -54,10 +54,9 @@ class PlaceModel:
     def contributions(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:
         """What each of the model's features adds to a place's score, float64 (places, len(self.names)).
 
-        names, features: as `features.place_features` gives them. Raises KeyError for a feature that is not there.
+        names, features: as `features.place_features` gives them. Raises as `features.columns`.
         """
-        at = {name: i for i, name in enumerate(names)}
-        chosen = features[:, [at[name] for name in self.names]]
+        chosen = columns(names, self.names, features)
         return np.clip((chosen - self.mean) / self.scale, -10, 10) * self.coefficients
 
     def risks(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedSegLensLib.failures.features import columns
 from MedSegLensLib.failures.findings import Quality
 
 COVERAGE = 0.8
@@ -53,9 +54,8 @@ class QualityModel:
         return 1 / (1 + np.exp(-np.clip(values @ self.coefficients + self.intercept, -30, 30)))
 
     def columns(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:
-        """Of features (..., F) with these names those of the model, in its order. Raises KeyError for one not there."""
-        at = {name: i for i, name in enumerate(names)}
-        return features[..., [at[name] for name in self.names]]
+        """Of features (..., F) with these names those of the model, in its order; raises as `features.columns`."""
+        return columns(names, self.names, features)
 
     def quality(self, features: np.ndarray) -> Quality:
         """Of one case: features (F,)."""

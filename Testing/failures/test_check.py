@@ -121,6 +121,16 @@ def test_a_damaged_detector_is_refused(detector):
             Detector.from_json(wrong)
 
 
+def test_a_detector_that_judges_by_what_is_not_read_is_refused(detector, readings):
+    document = json.loads(json.dumps(detector.to_json()))
+    for place in document["places"]:
+        for feature in place["features"]:
+            feature["name"] += " of the next version"
+    strange = Detector.from_json(document)
+    with pytest.raises(PackError, match="of the next version.*add-reference"):
+        strange.risks(readings[0])
+
+
 def test_a_detector_comes_back_from_json_with_the_same_risks(detector, readings):
     again = Detector.from_json(json.loads(json.dumps(detector.to_json())))
     for one in readings[::3]:
