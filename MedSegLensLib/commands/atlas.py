@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, origin_notes
+from MedSegLensLib.cohorts.origin import origin_notes
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given
 from MedSegLensLib.commands.common import Result, add_command, add_pack, note_lines, progress_bar
 from MedSegLensLib.errors import OutputError, UsageError
 

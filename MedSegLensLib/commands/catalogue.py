@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes, origin_notes
+from MedSegLensLib.cohorts.origin import origin_notes
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes
 from MedSegLensLib.commands.common import DEFAULT_PACK, Result, add_command, note_lines, progress_bar
 from MedSegLensLib.errors import CaseError, OutputError, UsageError
 

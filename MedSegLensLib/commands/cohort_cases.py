@@ -13,8 +13,6 @@ from MedSegLensLib.cohorts.mapping import Failure, failure_of
 from MedSegLensLib.cohorts.subjects import subject_of
 from MedSegLensLib.errors import CaseError
 
-INVENTED = "Among the cases are phantoms: what is measured on invented anatomy does not hold for patients."
-
 
 def add_cases(command: argparse.ArgumentParser, what: str, required: bool = True) -> None:
     """--cases and --cohort, of which one is given. what: the cases are for, as in 'labelled cases'."""
@@ -70,16 +68,6 @@ def read_each(cases: Iterable[CohortCase], failures: list[Failure]) -> Iterator[
 def failure_notes(failures: Sequence[Failure]) -> list[str]:
     """One sentence a case that was left out."""
     return [f"Left out: {failure}" for failure in failures]
-
-
-def origin_notes(cohort: Cohort) -> list[str]:
-    """What has to stand beside any result on these cases."""
-    notes = []
-    if cohort.simulated:
-        notes.append("Acquisitions were simulated from these cases: no scanner measured them.")
-    if cohort.invented:
-        notes.append(INVENTED)
-    return notes
 
 
 class ReadCases(Sequence):

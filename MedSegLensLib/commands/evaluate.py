@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from MedSegLensLib.cohorts.origin import INVENTED, origin_notes
 from MedSegLensLib.commands.cohort_cases import (
-    INVENTED,
     ReadCases,
     add_cases,
     cohort_given,
     failure_notes,
-    origin_notes,
     read_each,
 )
 from MedSegLensLib.commands.common import Result, add_command, output_folder, progress_bar

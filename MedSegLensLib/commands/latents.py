@@ -144,16 +144,9 @@ def latent_rows(session: "Session", found: "Influence") -> list[dict]:
 
 def latent_names(session: "Session", tap: str) -> dict[int, str]:
     """What each latent is called: by the user's notes, else by the catalogue; '' where it is not in the catalogue."""
-    table = session.pack.catalogue()
-    if table is None:
-        return {}
-    from MedSegLensLib.packs.catalogue import shown_name
-    from MedSegLensLib.packs.notes import notes_of
+    from MedSegLensLib.packs.shown_names import shown_names
 
-    noted = notes_of(session.pack)
-    return {
-        row["latent"]: shown_name(row, noted.name(tap, row["latent"])) for row in table.to_pylist() if row["tap"] == tap
-    }
+    return {latent: name for (at, latent), name in shown_names(session.pack).items() if at == tap}
 
 
 def write_latents_csv(rows: list[dict], path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes, origin_notes
+from MedSegLensLib.cohorts.origin import origin_notes
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes
 from MedSegLensLib.commands.common import Result, add_command, progress_bar
 from MedSegLensLib.errors import UsageError
 

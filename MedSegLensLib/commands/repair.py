@@ -93,12 +93,12 @@ def run(options) -> Result:
 
 def _answer(session: "Session", points: "list[Point]", recipe, options, progress):
     """The recipe and labels after all points, and what is said of each."""
-    from MedSegLensLib.commands.latents import latent_names
     from MedSegLensLib.failures.repair import propose
+    from MedSegLensLib.packs.shown_names import shown_names
 
     labels = session.edit(recipe).labels if recipe.edits else session.labels
     tap = options.tap or session.pack.default_tap
-    names, answers = {(tap, latent): name for latent, name in latent_names(session, tap).items()}, []
+    names, answers = shown_names(session.pack), []
     for number, point in enumerate(points, start=1):
         progress(f"point {number} of {len(points)}", (number - 1) / len(points))
         proposal = propose(session, point, recipe, tap, labels, earlier=points[: number - 1])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.mapping import Failure, failure_of
-from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes, origin_notes
+from MedSegLensLib.cohorts.origin import origin_notes
+from MedSegLensLib.commands.cohort_cases import add_cases, cohort_given, failure_notes
 from MedSegLensLib.commands.common import Result, add_command, output_folder, progress_bar
 from MedSegLensLib.errors import CaseError, UsageError
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from MedSegLensLib.cohorts.cohort import Cohort, CohortCase
 from MedSegLensLib.cohorts.mapping import Failure, key_of, map_cases
+from MedSegLensLib.cohorts.origin import origin_notes
 from MedSegLensLib.diffing.dictionaries import at_work
 from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import UsageError
@@ -216,11 +217,7 @@ def acquisition_of(case: CohortCase) -> str:
 
 
 def _notes(pack: "LensPack", cohort: Cohort, cases: Sequence[AuditedCase], reference: Sequence[str]) -> tuple[str, ...]:
-    notes = []
-    if cohort.simulated:
-        notes.append("Acquisitions were simulated from these cases: no scanner measured them.")
-    if cohort.invented:
-        notes.append("Among the cases are phantoms: what is said of invented anatomy does not hold for patients.")
+    notes = origin_notes(cohort)
     seen = sum(one.case.seen_in({*pack.info.trained_on.cases, *reference}) for one in cases)
     if seen:
         notes.append(

@@ -18,7 +18,7 @@ from MedSegLensLib.cohorts.mapping import key_of, map_cases
 from MedSegLensLib.diffing.dictionaries import TapDictionaries, at_work, opened
 from MedSegLensLib.editing.pack_at_work import PackAtWork
 from MedSegLensLib.errors import CaseError, PackError
-from MedSegLensLib.failures.features import WRONG, Basis, Readings, case_features, place_features
+from MedSegLensLib.failures.features import WRONG, Basis, Readings, case_features, columns, place_features
 from MedSegLensLib.failures.findings import Quality
 from MedSegLensLib.failures.place_model import (
     PENALTIES,
@@ -72,7 +72,7 @@ class Detector:
         if region not in self.quality:
             return None
         model, (names, features) = self.quality[region], case_features(readings, risks, self.basis, region)
-        return model.quality(model.columns(names, features))
+        return model.quality(columns(names, model.names, features))
 
     def to_json(self) -> dict:
         return {
@@ -334,7 +334,7 @@ class _Fits:
             out = patients == one
             for t, options in enumerate(tried):
                 model = fit_quality(region, names, features[~out], dice[~out], *options)
-                likely[t, out] = model.dice(model.columns(names, features[out]))
+                likely[t, out] = model.dice(columns(names, model.names, features[out]))
         best = simplest(list(np.square(likely - dice)), patients)
         low, high = interval_of(likely[best], dice)
         return replace(fit_quality(region, names, features, dice, *tried[best]), low=low, high=high)

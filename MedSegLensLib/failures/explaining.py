@@ -7,8 +7,7 @@ import numpy as np
 
 from MedSegLensLib.failures.features import latent_of, place_features
 from MedSegLensLib.failures.findings import Reason
-from MedSegLensLib.packs.catalogue import shown_name
-from MedSegLensLib.packs.notes import notes_of
+from MedSegLensLib.packs.shown_names import shown_names
 
 if TYPE_CHECKING:
     from MedSegLensLib.failures.detector import Detector
@@ -25,7 +24,7 @@ class Explainer:
     def __init__(self, pack: "LensPack", readings: "Readings", detector: "Detector"):
         self.readings, self.basis = readings, detector.basis
         self._kinds = readings["places"][:, 0]
-        self._names = latent_names(pack)
+        self._names = shown_names(pack)
         self._unusual = {tap: self.basis.unusual(readings, tap) for tap in self.basis.taps}
         self._strengths = {tap: self.basis.strengths(readings, tap) for tap in self.basis.taps}
         self._models, self._added = detector.places, []
@@ -75,14 +74,3 @@ class Explainer:
     def _called(self, tap: str, latent: int) -> str:
         name = self._names.get((tap, latent), "")
         return f'latent {latent} ("{name}")' if name else f"latent {latent}"
-
-
-def latent_names(pack: "LensPack") -> dict[tuple[str, int], str]:
-    """What each latent is called, by tap and number: by the user's notes, else by the catalogue."""
-    table = pack.catalogue()
-    if table is None:
-        return {}
-    noted = notes_of(pack)
-    return {
-        (row["tap"], row["latent"]): shown_name(row, noted.name(row["tap"], row["latent"])) for row in table.to_pylist()
-    }

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from MedSegLensLib.cases.boxes import box_of
+from MedSegLensLib.cases.boxes import box_of, widened
 from MedSegLensLib.diffing.fitting import descend
+from MedSegLensLib.failures.strength import LARGEST_GAIN
 from MedSegLensLib.segmenters.sampling import Box
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ STEPS = 12
 """Iterations of LBFGS."""
 MARGIN = 12
 """Voxels around the tissue that the fit looks at, where nothing is to change."""
-LARGEST_GAIN = 5.0
 
 
 class Units(Protocol):
@@ -184,10 +184,7 @@ def looks_at(
         tokens = (share >= 0.5 if (share >= 0.5).any() else share > 0).numpy() & session.brain_tokens[tap][sample]
         if not tokens.any():
             continue
-        around = tuple(
-            slice(max(0, s.start - MARGIN), min(n, s.stop + MARGIN))
-            for s, n in zip(box_of(mask.numpy()), sampling.sample_shape, strict=True)
-        )
+        around = widened(box_of(mask.numpy()), [MARGIN] * mask.ndim, sampling.sample_shape)
         looks.append(Look(sample, around, inputs[1][around], (~mask[around]).float(), tokens, base.get(sample)))
     return looks
 

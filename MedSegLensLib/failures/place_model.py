@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from MedSegLensLib.failures.features import LATENT, columns
+from MedSegLensLib.failures.model_json import features_from_json, features_to_json, short
 
 BASE = ("log odds", "entropy", "volume, log mL")
 """What a place is judged by before any latent is asked, with what region it is about: the segmenter's own doubt."""
@@ -71,22 +72,16 @@ class PlaceModel:
         return 1 / (1 + np.exp(-np.clip(self.slope * scores + self.shift, -30, 30)))
 
     def to_json(self) -> dict:
-        numbers = zip(self.names, self.mean, self.scale, self.coefficients, strict=True)
         return {
-            "features": [
-                {"name": name, "mean": _short(mean), "scale": _short(scale), "coefficient": _short(coefficient)}
-                for name, mean, scale, coefficient in numbers
-            ],
-            "intercept": _short(self.intercept),
-            "calibration": {"slope": _short(self.slope), "shift": _short(self.shift)},
+            "features": features_to_json(self.names, self.mean, self.scale, self.coefficients),
+            "intercept": short(self.intercept),
+            "calibration": {"slope": short(self.slope), "shift": short(self.shift)},
         }
 
     @staticmethod
     def from_json(document: dict) -> "PlaceModel":
-        features = document["features"]
         return PlaceModel(
-            tuple(str(one["name"]) for one in features),
-            *(np.array([one[key] for one in features], np.float64) for key in ("mean", "scale", "coefficient")),
+            *features_from_json(document["features"]),
             float(document["intercept"]),
             float(document["calibration"]["slope"]),
             float(document["calibration"]["shift"]),
@@ -179,7 +174,3 @@ def _correlation(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     centred, target = features - features.mean(0), wrong - wrong.mean()
     norms = np.sqrt(np.square(centred).sum(0) * np.square(target).sum())
     return np.divide(target @ centred, norms, out=np.zeros(len(norms)), where=norms > 1e-9)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")

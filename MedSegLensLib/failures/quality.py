@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from MedSegLensLib.failures.features import columns
 from MedSegLensLib.failures.findings import Quality
+from MedSegLensLib.failures.model_json import features_from_json, features_to_json, short
 
 COVERAGE = 0.8
 BETTER = ("Dice by", "volume", "surest")
@@ -49,13 +49,9 @@ class QualityModel:
     high: float = 0.0
 
     def dice(self, features: np.ndarray) -> np.ndarray:
-        """Likely Dice of cases, float64 (cases,); features (cases, F) in the order of `names`, see `columns`."""
+        """Likely Dice of cases, float64 (cases,); features (cases, F) in the order of `names` (`features.columns`)."""
         values = np.clip((features - self.mean) / self.scale, -5, 5)
         return 1 / (1 + np.exp(-np.clip(values @ self.coefficients + self.intercept, -30, 30)))
-
-    def columns(self, names: Sequence[str], features: np.ndarray) -> np.ndarray:
-        """Of features (..., F) with these names those of the model, in its order; raises as `features.columns`."""
-        return columns(names, self.names, features)
 
     def quality(self, features: np.ndarray) -> Quality:
         """Of one case: features (F,)."""
@@ -65,24 +61,18 @@ class QualityModel:
         return Quality(self.region, dice, min(low, dice), max(high, dice))
 
     def to_json(self) -> dict:
-        numbers = zip(self.names, self.mean, self.scale, self.coefficients, strict=True)
         return {
             "region": self.region,
-            "features": [
-                {"name": name, "mean": _short(mean), "scale": _short(scale), "coefficient": _short(coefficient)}
-                for name, mean, scale, coefficient in numbers
-            ],
-            "intercept": _short(self.intercept),
-            "interval": {"coverage": COVERAGE, "low": _short(self.low), "high": _short(self.high)},
+            "features": features_to_json(self.names, self.mean, self.scale, self.coefficients),
+            "intercept": short(self.intercept),
+            "interval": {"coverage": COVERAGE, "low": short(self.low), "high": short(self.high)},
         }
 
     @staticmethod
     def from_json(document: dict) -> "QualityModel":
-        features = document["features"]
         return QualityModel(
             str(document["region"]),
-            tuple(str(one["name"]) for one in features),
-            *(np.array([one[key] for one in features], np.float64) for key in ("mean", "scale", "coefficient")),
+            *features_from_json(document["features"]),
             float(document["intercept"]),
             float(document["interval"]["low"]),
             float(document["interval"]["high"]),
@@ -116,7 +106,3 @@ def interval_of(likely: np.ndarray, dice: np.ndarray) -> tuple[float, float]:
     count = len(residuals)
     out = int((1 - COVERAGE) / 2 * (count + 1) + 1e-9)
     return float(residuals[max(out - 1, 0)]), float(residuals[min(count - out, count - 1)])
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")

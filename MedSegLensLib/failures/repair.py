@@ -21,8 +21,9 @@ from MedSegLensLib.editing.latent_edits import LatentEdits
 from MedSegLensLib.editing.places import voxel_of
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe, VoxelMask
 from MedSegLensLib.errors import UsageError
-from MedSegLensLib.failures.gain_fit import LARGEST_GAIN, GainFit, LatentUnits, looks_at
+from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, looks_at
 from MedSegLensLib.failures.points import Point, contradict
+from MedSegLensLib.failures.strength import at_strength
 from MedSegLensLib.failures.tissue import ALIKE, REACH_MM, SURER, UNLIKE, liker_than, no_surer, tissue_at
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def voxel_at(session: "Session", point: Point) -> tuple[int, int, int]:
 
 
 def _edits(gains: Sequence[Gain], where: VoxelMask, strength: float) -> tuple[Edit, ...]:
-    return tuple(Edit(g.tap, g.latent, "scale", min(g.value**strength, LARGEST_GAIN**2), where) for g in gains)
+    return at_strength((Edit(g.tap, g.latent, "scale", g.value, where) for g in gains), strength)
 
 
 def _mask_of(session: "Session", tissue: np.ndarray) -> VoxelMask:

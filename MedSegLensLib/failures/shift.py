@@ -59,7 +59,8 @@ def shift_of(case: Workings, reference: Reference, name: str = "") -> Shift:
     rank = None
     if len(reference.cases) >= FEWEST:
         rank = float(np.mean([other >= score for other in usual.scores]))
-    return Shift(score, rank, distance, _modality(far, usual, reference), _words(case, rank, far, usual, reference))
+    modality = _modality(far, usual, reference)
+    return Shift(score, rank, distance, modality, _words(case, rank, modality, reference))
 
 
 def cohort_shift(cases: Sequence[Workings], reference: Reference) -> float:
@@ -203,8 +204,8 @@ def _modality(far: np.ndarray, usual: _Usual, reference: Reference) -> str | Non
     return reference.modalities[m] if far[m] > usual.largest_input[m] else None
 
 
-def _words(case: Workings, rank: float | None, far: np.ndarray, usual: _Usual, reference: Reference) -> str:
-    n, modality = len(reference.cases), _modality(far, usual, reference)
+def _words(case: Workings, rank: float | None, modality: str | None, reference: Reference) -> str:
+    n = len(reference.cases)
     lacking = [m for m, there in zip(reference.modalities, case.present, strict=True) if not there]
     if lacking and modality in lacking:
         which = f"{_listed([MODALITY_NAMES[m] for m in lacking])} {'is' if len(lacking) == 1 else 'are'} missing"

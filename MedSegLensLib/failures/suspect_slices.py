@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from MedSegLensLib.editing.places import ras_point
+from MedSegLensLib.editing.places import ras_point, voxel_of
 from MedSegLensLib.failures.findings import Check
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def suspect_slices(
     where there is no suspect."""
     found, seen = [], set()
     for number, suspect in enumerate(check.suspects):
-        voxel = _voxel(session, suspect.ras)
-        if voxel is None or voxel[0] in seen:
+        voxel = voxel_of(session.conformed, suspect.ras)
+        if voxel[0] in seen:
             continue
         seen.add(voxel[0])
         found.append(_slice(session, risk, truth, voxel, suspect.region, number))
@@ -94,13 +94,3 @@ def conformed_modalities(session: "Session") -> dict[str, int]:
     """Channel by modality, of those that the case has."""
     wanted = session.pack.info.input["modalities"]
     return {m: c for c, (m, there) in enumerate(zip(wanted, session.conformed.present, strict=True)) if there}
-
-
-def _voxel(session: "Session", ras: tuple[float, float, float]) -> tuple[int, int, int] | None:
-    """The voxel (z, y, x) at a point; None outside the volume."""
-    conformed = session.conformed
-    matrix = np.reshape(conformed.grid.direction, (3, 3)) * np.array(conformed.grid.spacing)
-    lps = np.array(ras) * (-1, -1, 1) - np.array(conformed.grid.point(conformed.start))
-    x, y, z = (int(v) for v in np.floor(np.linalg.solve(matrix, lps) + 0.5))
-    inside = all(0 <= i < n for i, n in zip((z, y, x), conformed.brain.shape, strict=True))
-    return (z, y, x) if inside else None

@@ -19,7 +19,7 @@ import torch
 from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 
-from MedSegLensLib.cases.boxes import box_of
+from MedSegLensLib.cases.boxes import box_of, widened
 from MedSegLensLib.cases.case import REGIONS, region_mask
 from MedSegLensLib.failures.findings import FALSE_POSITIVE, MISSED
 from MedSegLensLib.segmenters.sampling import Box, whole
@@ -134,7 +134,7 @@ def find_places(session: "Session", belief: Belief, alike: dict[str, np.ndarray]
         if large:
             core = np.zeros(shape, bool)
             core.ravel()[np.concatenate(large)] = True
-            box = _grown(box_of(core), spacing, shape, BAND_MM + 1)
+            box = widened(box_of(core), [int(np.ceil((BAND_MM + 1) / s)) for s in spacing], shape)
             depth = ndimage.distance_transform_edt(core[box], sampling=spacing)
             height = ndimage.distance_transform_edt(~core[box], sampling=spacing)
             inner = np.flatnonzero(_put(shape, box, core[box] & (depth <= BAND_MM)))
@@ -222,11 +222,6 @@ def _looked_at(apart: np.ndarray, measures: list[np.ndarray], share: float, spac
     pieces = [part for piece in _components(mask) for part in _cut(piece, apart.shape, spacing, voxel_ml)]
     pieces = [piece for piece in pieces if len(piece) * voxel_ml >= SMALLEST_ML]
     return sorted(pieces, key=lambda piece: -measures[0].ravel()[piece].mean())[:MOST]
-
-
-def _grown(box: Box, spacing, shape: tuple[int, ...], mm: float) -> Box:
-    margins = [int(np.ceil(mm / s)) for s in spacing]
-    return tuple(slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(box, margins, shape, strict=True))
 
 
 def _put(shape: tuple[int, ...], box: Box, inside: np.ndarray) -> np.ndarray:

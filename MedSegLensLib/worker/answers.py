@@ -7,12 +7,10 @@ import numpy as np
 from MedSegLensLib.editing.recipe import Edit, Recipe
 from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.failures.points import Point as ReaderPoint
+from MedSegLensLib.failures.strength import at_strength
 
 Point = tuple[float, float, float]
 Index = tuple[int, int, int]
-
-LARGEST_GAIN = 25.0
-"""Of a proposal at any strength: `failures.gain_fit.LARGEST_GAIN` squared."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +185,7 @@ class ProposalAnswer:
         """The recipe with the proposal at a strength: gains to this power, 0 for none, 1 as fitted, at most 2."""
         if strength == 0:
             return self.before
-        edits = tuple(replace(edit, value=min(edit.value**strength, LARGEST_GAIN)) for edit in self.edits)
-        return replace(self.before, edits=(*self.before.edits, *edits))
+        return replace(self.before, edits=(*self.before.edits, *at_strength(self.edits, strength)))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 
 from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.cases.writing import write_case
-from MedSegLensLib.commands.cohort_cases import ReadCases, cases_in, cohort_given, origin_notes
+from MedSegLensLib.cohorts.origin import origin_notes
+from MedSegLensLib.commands.cohort_cases import ReadCases, cases_in, cohort_given
 from MedSegLensLib.errors import CaseError
 from MedSegLensLib.lenses.files import load_lens
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from MedSegLensLib.failures.drivers import Drivers
+from MedSegLensLib.failures.features import columns
 from MedSegLensLib.failures.place_model import Penalty, PlaceModel, calibrate, fit_place_model, simplest
 from MedSegLensLib.failures.quality import FLOOR, QualityModel, fit_quality, interval_of
 
@@ -89,7 +90,7 @@ def test_the_dice_is_learned_and_stays_one():
     far = model.quality(np.array([1e6, 0, 0]))
     assert 0 <= far.low <= far.dice <= far.high <= 1
     alone = fit_quality("WT", names, features, dice, ("volume",), 1.0)
-    assert alone.names == ("volume",) and np.allclose(alone.columns(names, features), features[:, :1])
+    assert alone.names == ("volume",) and np.allclose(columns(names, alone.names, features), features[:, :1])
 
 
 def test_the_interval_leaves_out_a_tenth_on_either_side():
