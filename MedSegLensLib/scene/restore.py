@@ -5,8 +5,8 @@ import slicer.util
 
 from MedSegLensLib.scene import layers
 from MedSegLensLib.scene.change import Difference
-from MedSegLensLib.scene.overlays import Overlays, slots
-from MedSegLensLib.scene.ownership import found, remove, roles
+from MedSegLensLib.scene.overlays import Overlays
+from MedSegLensLib.scene.ownership import found, roles
 from MedSegLensLib.scene.risk import RiskMap
 from MedSegLensLib.scene.segmentation import ResultSegmentation
 
@@ -39,14 +39,3 @@ def owners() -> list[slicer.vtkMRMLNode]:
     """All parameter nodes in the scene that own nodes of ours."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
     return [node for node in nodes if any(found(node, role) for role in roles(node))]
-
-
-def forget_all(owner: slicer.vtkMRMLNode) -> None:
-    """Take everything that we made for the owner out of the scene; slice views get back what they showed before."""
-    with slicer.util.RenderBlocker():
-        for slot in range(slots()):
-            Overlays(owner).hide(slot)
-        Difference(owner).hide()
-        RiskMap(owner).hide()
-        for role in roles(owner):
-            remove(owner, role)

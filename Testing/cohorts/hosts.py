@@ -35,6 +35,7 @@ class Hosts:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(str(p) for p in (path, ROOT, HERE) if p),
             "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
+            "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
         }
         command = ["dask_worker", self.address, "--nthreads", "1", "--no-dashboard", "--name", name]
         command += ["--local-directory", str(self.folder), *arguments]

@@ -52,6 +52,12 @@ def test_its_pages_tell_nothing_to_who_has_no_certificate(cluster):
     assert httpx.get(f"http://127.0.0.1:{port}/info/main/workers.html", trust_env=False).status_code == 404
 
 
+def test_a_worker_keeps_no_call_stacks(cluster):
+    list(map_cases(LabelCounts(seconds=1.5), phantom_cases(2), cluster=cluster))
+    kept = cluster._client.run(lambda dask_worker: len(dask_worker.profile_history))
+    assert len(kept) == 2 and set(kept.values()) == {0}
+
+
 def test_the_keys_are_gone_after_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with local_keys() as security:

@@ -11,7 +11,7 @@ from MedSegLensLib.scene.change import Difference, Preview
 from MedSegLensLib.scene.overlays import Overlays
 from MedSegLensLib.scene.ownership import found
 from MedSegLensLib.scene.probability import put_probability
-from MedSegLensLib.scene.restore import forget_all, owners, restore
+from MedSegLensLib.scene.restore import owners, restore
 from MedSegLensLib.scene.segmentation import ResultSegmentation
 from MedSegLensLib.scene.terminology import terminology_entry
 from MedSegLensLib.scene.views import jump_to
@@ -176,24 +176,6 @@ def test_closing_the_scene_leaves_nothing_and_work_can_start_anew(application, o
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 2
 
 
-def test_forgetting_a_case_takes_all_of_it_away(owner, views, scene):
-    reference = volume("theirs")
-    views["Red"].show(reference)
-    before = {node.GetID() for node in nodes_of(scene)}
-    show_everything(owner, views)
-    forget_all(owner)
-    left = [node for node in nodes_of(scene) if node.GetID() not in before]
-    assert {node.GetClassName() for node in left} <= {
-        "vtkMRMLScalarVolumeNode", "vtkMRMLScalarVolumeDisplayNode", "vtkMRMLColorTableNode",
-    }  # fmt: skip
-    assert [node.GetName() for node in left if node.IsA("vtkMRMLVolumeNode")] == ["case7_t1c"]
-    assert owners() == []
-
-
-def nodes_of(scene):
-    return [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
-
-
 @pytest.mark.parametrize("role", ["edited", "original", "overlay0", "overlay1", "difference"])
 def test_any_node_may_be_deleted_and_everything_still_answers(owner, views, role):
     show_everything(owner, views)
@@ -208,4 +190,3 @@ def test_any_node_may_be_deleted_and_everything_still_answers(owner, views, role
     difference.show(tumour(), tumour(), GRID)
     for view in views.values():
         view.pixels()
-    forget_all(owner)
