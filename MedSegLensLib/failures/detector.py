@@ -328,7 +328,7 @@ class _Fits:
         if len(dice) < FEWEST or len(set(patients.tolist())) < 2:
             return None
         families = FAMILIES if len(set(patients.tolist())) >= MANY else FAMILIES[:1]
-        tried = [(family, stiffness) for family in families for stiffness in STIFFNESS]
+        tried = [(family, stiffness) for family in families for stiffness in (STIFFNESS if family else STIFFNESS[:1])]
         likely = np.zeros((len(tried), len(dice)))
         for one in sorted(set(patients.tolist())):
             out = patients == one

@@ -25,6 +25,8 @@ LEAST_SPREAD = 0.1
 """Of a strength: a latent that is silent wherever the reference is right has no spread of its own."""
 LATENT = "latent"
 """How the name of a latent's own feature begins: "latent <tap> <number>"."""
+EXPECTED = "Dice by the probabilities, log odds"
+"""The feature of a case that nothing has to be learned for: what the Dice would be if the probabilities held."""
 
 Readings = dict[str, np.ndarray]
 
@@ -157,7 +159,7 @@ def case_features(readings: Readings, risks: np.ndarray, basis: Basis, region: s
     false = min(false, ml)
     values = {
         "Dice by the suspects, log odds": _log_odds(2 * (ml - false) / max(2 * (ml - false) + false + missed, 1e-6)),
-        "Dice by the probabilities, log odds": _log_odds(expected_dice(readings, region)),
+        EXPECTED: _log_odds(expected_dice(readings, region)),
         "false, share of its volume": false / max(ml, 1e-6),
         "missed, against its volume, log": float(np.log1p(missed / max(ml, 1.0))),
         "volume, log mL": float(np.log1p(ml)),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from MedSegLensLib.failures.drivers import Drivers
-from MedSegLensLib.failures.features import columns
+from MedSegLensLib.failures.features import EXPECTED, columns
 from MedSegLensLib.failures.place_model import Penalty, PlaceModel, calibrate, fit_place_model, simplest
-from MedSegLensLib.failures.quality import FLOOR, QualityModel, fit_quality, interval_of
+from MedSegLensLib.failures.quality import FLOOR, PRIOR_CASES, QualityModel, fit_quality, interval_of
 
 NAMES = [f"latent tap {j}" for j in range(30)]
 
@@ -74,23 +74,36 @@ def test_the_models_come_back_from_json(places):
     model = calibrate(fit_place_model(NAMES, *places, Penalty(0.1, 1.0)), places[0][:, 3], places[1])
     again = PlaceModel.from_json(json.loads(json.dumps(model.to_json())))
     assert np.allclose(again.risks(NAMES, places[0]), model.risks(NAMES, places[0]), atol=1e-4)
-    quality = fit_quality("ET", NAMES, places[0][:50], np.linspace(0.1, 0.9, 50), ("",), 10.0)
+    quality = fit_quality("ET", [EXPECTED, *NAMES[1:]], places[0][:50], np.linspace(0.1, 0.9, 50), ("",), 10.0)
     back = QualityModel.from_json(json.loads(json.dumps(quality.to_json())))
     assert np.allclose(back.dice(places[0]), quality.dice(places[0]), atol=1e-4)
 
 
-def test_the_dice_is_learned_and_stays_one():
+def test_the_dice_is_what_the_probabilities_expect_moved_by_what_the_cases_were():
+    rng = np.random.default_rng(3)
+    expected = rng.normal(1, 1, size=60)
+    worse = 1 / (1 + np.exp(-(expected - 0.9)))
+    model = fit_quality("WT", [EXPECTED], expected[:, None], worse, (), 1.0)
+    assert model.names == (EXPECTED,)
+    moved = 60 / (60 + PRIOR_CASES) * 0.9
+    assert np.allclose(model.dice(expected[:, None]), 1 / (1 + np.exp(-(expected - moved))))
+    one = fit_quality("WT", [EXPECTED], expected[:1, None], worse[:1], (), 1.0)
+    assert np.allclose(one.dice(expected[:1, None]), 1 / (1 + np.exp(-(expected[:1] - 0.9 / (1 + PRIOR_CASES)))))
+
+
+def test_with_further_features_the_dice_is_learned_and_stays_one():
     rng = np.random.default_rng(1)
-    features = rng.normal(size=(60, 3))
-    dice = 1 / (1 + np.exp(-(1.5 * features[:, 0] + 0.5 * features[:, 2] + 1)))
-    names = ["volume", "entropy", "unusual"]
+    features = np.hstack([np.ones((200, 1)), rng.normal(size=(200, 3))])
+    dice = 1 / (1 + np.exp(-(1 + 1.5 * features[:, 1] + 0.5 * features[:, 3])))
+    names = [EXPECTED, "volume", "entropy", "unusual"]
     model = fit_quality("WT", names, features, dice, ("",), 1.0)
     assert np.corrcoef(model.dice(features), dice)[0, 1] > 0.9
-    assert model.coefficients[2] == 0, "what is more unusual is never better, whatever these cases say"
-    far = model.quality(np.array([1e6, 0, 0]))
+    assert model.names == tuple(names)
+    assert model.coefficients[3] == 0, "what is more unusual is never better, whatever these cases say"
+    far = model.quality(np.array([1, 1e6, 0, 0]))
     assert 0 <= far.low <= far.dice <= far.high <= 1
-    alone = fit_quality("WT", names, features, dice, ("volume",), 1.0)
-    assert alone.names == ("volume",) and np.allclose(columns(names, alone.names, features), features[:, :1])
+    some = fit_quality("WT", names, features, dice, ("volume",), 1.0)
+    assert some.names == (EXPECTED, "volume") and np.allclose(columns(names, some.names, features), features[:, :2])
 
 
 def test_the_interval_leaves_out_a_tenth_on_either_side():
