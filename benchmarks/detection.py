@@ -26,7 +26,7 @@ from MedSegLensLib.cohorts.cohort import CohortCase
 from MedSegLensLib.cohorts.journal import Journal
 from MedSegLensLib.cohorts.mapping import map_cases
 from MedSegLensLib.diffing.dictionaries import at_work
-from MedSegLensLib.failures.detector import Detector, PlaceReading, auroc, fit, fit_leaving_out
+from MedSegLensLib.failures.detector import Detector, PlaceReading, auroc, fit_and_leave_out
 from MedSegLensLib.failures.features import LATENT, WRONG, expected_dice
 from MedSegLensLib.failures.risk_coverage import aurc, e_aurc, failure_auroc, rank_correlation
 from MedSegLensLib.failures.suspects import JUDGED, KINDS
@@ -75,8 +75,7 @@ def judge(found: list, pack: str) -> tuple[dict, Detector]:
     cases, readings = [case for case, _ in found], [readings_of(arrays, pack) for _, arrays in found]
     teach = [i for i, case in enumerate(cases) if not case.invented and case.name not in VALIDATION]
     patients = [cases[i].subject for i in teach]
-    everything = fit([readings[i] for i in teach], patients)
-    by_patient = fit_leaving_out([readings[i] for i in teach], patients)
+    everything, by_patient = fit_and_leave_out([readings[i] for i in teach], patients)
     risks, inside = [], []
     sure = {target: [] for target in TARGETS}
     for i, case in enumerate(cases):

@@ -180,10 +180,14 @@ def fit(readings: Sequence[Readings], patients: Sequence[str]) -> Detector:
     return fits.detector(frozenset(fits.names), facts=True)
 
 
-def fit_leaving_out(readings: Sequence[Readings], patients: Sequence[str]) -> dict[str, Detector]:
-    """By patient the detector that all the others teach, for judging the detection itself."""
+def fit_and_leave_out(
+    readings: Sequence[Readings], patients: Sequence[str]
+) -> tuple[Detector, dict[str, Detector]]:
+    """`fit`, and by patient the detector that all the others teach, for judging the detection itself. What both need
+    is fitted once."""
     fits = _Fits(list(readings), np.array(patients))
-    return {one: fits.detector(frozenset(fits.names) - {one}) for one in fits.names}
+    without = {one: fits.detector(frozenset(fits.names) - {one}) for one in fits.names}
+    return fits.detector(frozenset(fits.names), facts=True), without
 
 
 class _Fits:

@@ -111,7 +111,7 @@ class BatchSection:
         self._closeSession()
         self._task = None
         if not self._queue:
-            self.ui.batchStatus.text = _("Done.")
+            self.ui.batchStatus.text = _("Done. The results are hidden; the eye beside each in Data shows it.")
             self._enable()
             return
         row = self._queue.pop(0)
@@ -159,6 +159,7 @@ class BatchSection:
             labels[edited.box.slices] = edited.box.labels
         result = ResultSegmentation(result_owner(found.name))
         result.make(labels, opened.ijk_to_ras, opened.label_meta, node, original=opened.labels)
+        result.show(None)  # the views are of the study under review, where another's tumour would be taken for its own
         for column, region in enumerate(("WT", "TC", "ET")):
             item = self.ui.batchTable.item(row, column + 1)
             item.setText(f"{edited.regions_ml[region]:.1f}")

@@ -14,7 +14,7 @@ from MedSegLensLib.diffing.dictionaries import at_work
 from MedSegLensLib.editing.places import token_box
 from MedSegLensLib.errors import CaseError, PackError
 from MedSegLensLib.failures.check import FEWEST_LISTED, LEAST, LISTED, check
-from MedSegLensLib.failures.detector import Detector, every_third_slice, fit, fit_leaving_out, reading_session
+from MedSegLensLib.failures.detector import Detector, every_third_slice, fit, fit_and_leave_out, reading_session
 from MedSegLensLib.failures.features import Basis, case_features, latent_of, place_features
 from MedSegLensLib.failures.findings import Check
 from MedSegLensLib.failures.place_readings import POOLS, deciding_tokens, likeness_by_latents, read_places, shapes_of
@@ -137,12 +137,12 @@ def test_a_detector_comes_back_from_json_with_the_same_risks(detector, readings)
         assert np.allclose(again.risks(one), detector.risks(one), atol=0.01)
 
 
-def test_each_patient_can_be_judged_by_what_the_others_taught(readings):
+def test_each_patient_can_be_judged_by_what_the_others_taught(readings, detector):
     patients = [f"phantom-{seed}" for seed in SEEDS for _ in range(3)]
-    without = fit_leaving_out(readings, patients)
-    assert set(without) == set(patients)
+    everything, without = fit_and_leave_out(readings, patients)
+    assert set(without) == set(patients) and everything.to_json() == detector.to_json()
     other = [one | {"wrong": 1 - one["wrong"]} if i < 3 else one for i, one in enumerate(readings)]
-    again = fit_leaving_out(other, patients)
+    _, again = fit_and_leave_out(other, patients)
     basis, same = without["phantom-1"].basis, again["phantom-1"].basis
     assert all(np.array_equal(basis.usual[tap], same.usual[tap]) for tap in basis.taps), "its truth taught nothing"
 

@@ -305,5 +305,6 @@ def test_the_same_recipe_runs_over_the_studies_in_the_scene(host, opened, panel,
     assert table.item(1, 4).text() == "–" and "pack add-reference" in table.item(1, 4).toolTip()
     assert table.item(0, 6).text() == ""
     assert opened.isOpen, "the study under review stays open"
-    made = [n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
-    assert any("phantom-2" in name for name in made)
+    made = [n for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if "phantom-2" in n.GetName()]
+    assert made and not any(n.GetDisplayNode().GetVisibility() for n in made), "the views are of another study"
+    assert opened.result.shown == "edited"
