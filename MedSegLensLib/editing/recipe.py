@@ -216,7 +216,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class PackReference:
-    """The pack that a recipe is for: `hash` is `LensPack.hash`."""
+    """The pack that a recipe is for: `hash` is `LensPack.edits_hash`."""
 
     name: str
     version: str
@@ -225,7 +225,7 @@ class PackReference:
     @staticmethod
     def of(pack: "LensPack") -> "PackReference":
         """The reference to an open pack."""
-        return PackReference(pack.info.name, pack.info.version, pack.hash)
+        return PackReference(pack.info.name, pack.info.version, pack.edits_hash)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} (hash {self.hash[:12]})"
@@ -262,7 +262,7 @@ class Recipe:
         Raises RecipeError for another pack than it was made for, UsageError for a tap or latent that the pack lacks.
         """
         here = PackReference.of(pack)
-        if here.hash != self.pack.hash:
+        if self.pack.hash not in (here.hash, pack.hash):  # the whole pack's hash: recipes of 0.3 and before
             if (here.name, here.version) == (self.pack.name, self.pack.version):
                 cause = f"it was made for another build of {self.pack}; the open one has the hash {here.hash[:12]}."
             else:

@@ -6,6 +6,7 @@ torch is imported only where weights are read, so a pack can be listed and descr
 import hashlib
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from MedSegLensLib.packs.checked_json import canonical_json
 from MedSegLensLib.packs.container import PACK_FILE, FolderFiles, open_container
 from MedSegLensLib.packs.info import CATALOGUE_FILE, MODEL_CARD_FILE, SEGMENTER_FILE, LensInfo, PackInfo
 from MedSegLensLib.packs.installed import find_pack
+from MedSegLensLib.packs.notes import lens_hash
 from MedSegLensLib.packs.verify import Finding, inspect
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class LensPack:
     folder: where its files are; for a zip a temporary folder that lasts as long as this object.
     info: what pack.json says.
     hash: SHA-256 of pack.json in canonical form. Since pack.json holds the hash of every other file, it identifies
-        the pack with all its weights; recipes name it.
+        the pack with all its weights, its catalogue and whatever else it holds.
     warnings: findings of `verify` that do not keep it from being used.
     """
 
@@ -42,6 +44,16 @@ class LensPack:
     warnings: tuple[Finding, ...] = ()
     _unpacked: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
     _lenses: dict[str, "Lens"] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def edits_hash(self) -> str:
+        """SHA-256 of all that the result of an edit depends on: the segmenter, what goes into it, its labels, and the
+        lenses. Recipes name it, so that they stay good when a pack gets another catalogue, reference or comparison."""
+        document, files = self.info.to_json(), self.info.files
+        acting = {part: document[part] for part in ("input", "labels", "segmenter")}
+        acting["weights"] = files[SEGMENTER_FILE].sha256
+        acting["lenses"] = {tap: lens_hash(self.info, tap) for tap in self.taps}
+        return hashlib.sha256(canonical_json(acting)).hexdigest()
 
     @property
     def taps(self) -> tuple[str, ...]:

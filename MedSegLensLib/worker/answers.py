@@ -60,7 +60,7 @@ class Opened:
     grid_of: the modality whose volume has that grid. Where all volumes share one grid (the usual study) it is the
         first in the order t1n, t1c, t2w, t2f; else the finest of them, so that no detail is lost. Take its node for
         the reference geometry.
-    pack: name, version, hash, path, default_tap, taps, description, model_card; recipes name the hash.
+    pack: name, version, hash, path, default_tap, taps, description, model_card; the hash is the one that recipes name.
     label_meta: one dictionary per label: value, name, region, code {value, meaning, scheme} or None, colour [r, g, b].
     regions_ml: mL of WT, TC, ET, NCR, ED; voxel_ml: mL of one voxel of the case's grid.
     notes: sentences for the user (resampled, missing, not skull-stripped).

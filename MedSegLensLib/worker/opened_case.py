@@ -39,8 +39,8 @@ class OpenedCase:
         partner = fields.get("partner")
         pack = _partner_pack(fields["pack"], **partner) if partner else load_pack(fields["pack"])
         expected = fields.get("expected_hash")
-        if expected and pack.hash != expected:
-            cause = f"this pack has changed since the case was opened (hash {expected[:12]}, now {pack.hash[:12]})."
+        if expected and pack.edits_hash != expected:
+            cause = f"this pack has changed since the case was opened ({expected[:12]}, now {pack.edits_hash[:12]})."
             raise PackError(fields["pack"], cause, "Open the case anew; old recipes need the old pack.")
         say("reading the volumes", 0.0)
         placed = {
@@ -229,7 +229,7 @@ def pack_fields(pack: LensPack) -> dict:
     return {
         "name": pack.info.name,
         "version": pack.info.version,
-        "hash": pack.hash,
+        "hash": pack.edits_hash,
         "path": str(pack.folder),
         "taps": list(pack.taps),
         "default_tap": pack.default_tap if pack.taps else None,

@@ -38,7 +38,7 @@ IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 def pack_with(reference=REFERENCE, **sizes):
     lenses = tuple(SimpleNamespace(tap=tap, d_sae=d_sae) for tap, d_sae in (sizes or {"up": 8, "down": 4}).items())
     info = SimpleNamespace(name=reference.name, version=reference.version, lenses=lenses)
-    return SimpleNamespace(info=info, hash=reference.hash)
+    return SimpleNamespace(info=info, hash="of the whole pack", edits_hash=reference.hash)
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -138,6 +138,7 @@ def test_numpy_numbers_are_numbers(tmp_path):
 def test_check_pack():
     recipe = Recipe("no rim", REFERENCE, (Edit("up", 7, "scale", 0),))
     recipe.check_pack(pack_with())
+    recipe.check_pack(SimpleNamespace(info=pack_with().info, hash=REFERENCE.hash, edits_hash="of what acts"))  # of 0.3
     with pytest.raises(RecipeError) as raised:
         recipe.check_pack(pack_with(PackReference("other", "2.0.0", "cd" * 32)))
     message = str(raised.value)

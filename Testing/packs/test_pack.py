@@ -51,6 +51,14 @@ def test_the_hash_does_not_depend_on_layout_but_on_content(built, pack, change):
     assert load_pack(pack).hash != original
 
 
+def test_recipes_know_a_pack_by_what_edits_depend_on_alone(built, pack, change):
+    original = load_pack(built).edits_hash
+    change(lambda document: document["limits"].append("And one more."))
+    assert load_pack(pack).edits_hash == original
+    change(lambda document: document["labels"][0].update(name="edema"))
+    assert load_pack(pack).edits_hash != original
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".mslp"])
 def test_a_zip_is_the_same_pack(built, tmp_path, suffix):
     path = tmp_path / f"tiny{suffix}"
