@@ -169,13 +169,15 @@ def audit(
 def risk_of(check: Check, region_ml: dict[str, float]) -> tuple[float, str]:
     """The risk of a case and what it is made of.
 
-    One minus the lowest likely Dice among its regions, where the pack can tell; a segmentation of nothing has risk 1.
+    One minus the likely Dice of the whole tumour, where the pack can tell, else the lowest of its other regions; a
+    segmentation of nothing has risk 1. By the lowest of all, a small ET decided: on the nine real cases its Spearman
+    correlation with 1 - true Dice of WT was -0.22 (SegFormer) and -0.03 (U-Net), and by WT it is 0.83 and 0.90.
     Without likely Dice: by the shift, 0 for an ordinary case, towards 1 the farther it is.
     """
     if region_ml.get("WT", 0.0) == 0:
         return 1.0, "no tumour was segmented"
     if check.quality:
-        worst = min(check.quality, key=lambda one: one.dice)
+        worst = min(check.quality, key=lambda one: (one.region != "WT", one.dice))
         return 1 - worst.dice, f"likely Dice of {worst.region} {worst.dice:.2f} ({worst.low:.2f} to {worst.high:.2f})"
     if check.shift is not None:
         return 1 - 1 / max(check.shift.score, 1.0), f"{check.shift.score:.1f} times as far as an ordinary case"

@@ -86,11 +86,11 @@ def headline(audit: Audit) -> str:
     if any(one.check.quality for one in audit.cases):
         bad = sum(one.risk > 1 - BAD for one in told)
         if n == 1:
-            return f"The one case is {'' if bad else 'not '}likely below Dice {BAD:g} in some region"
+            return f"The one case is {'' if bad else 'not '}likely below Dice {BAD:g} for the whole tumour"
         if not bad:
-            return f"None of {cases} is likely below Dice {BAD:g} in any region"
+            return f"None of {cases} is likely below Dice {BAD:g} for the whole tumour"
         which = "One" if bad == 1 else str(bad)
-        return f"{which} of {cases} {'is' if bad == 1 else 'are'} likely below Dice {BAD:g} in some region"
+        return f"{which} of {cases} {'is' if bad == 1 else 'are'} likely below Dice {BAD:g} for the whole tumour"
     far = sum(one.check.shift is not None and one.check.shift.rank == 0 for one in audit.cases)
     return f"{far} of {cases} drive{'s' * (far == 1)} the network as no reference case does"
 

@@ -71,7 +71,7 @@ def found() -> Audit:
 
 
 def test_the_page_begins_with_how_many_cases_are_likely_bad(found):
-    assert headline(found) == "3 of the 4 cases are likely below Dice 0.7 in some region"
+    assert headline(found) == "3 of the 4 cases are likely below Dice 0.7 for the whole tumour"
     page = render_audit_page(found)
     assert headline(found) in page and "case &lt;3&gt;" in page and "<b>bright</b>" not in page
 
@@ -95,7 +95,7 @@ def test_without_places_there_is_no_group_and_the_page_says_so():
     cases = (audited("one", 0.9),)
     alone = Audit("p", "1", "c", "s", cases, tuple(failure_groups([])), (), (), ("a",), agreement(cases))
     page = render_audit_page(alone)
-    assert headline(alone) == "The one case is not likely below Dice 0.7 in some region"
+    assert headline(alone) == "The one case is not likely below Dice 0.7 for the whole tumour"
     assert "No place with a risk of at least 25 % was found" in page
 
 
@@ -104,6 +104,17 @@ def test_a_segmentation_of_nothing_is_the_first_to_look_at():
     assert risk_of(check, {"WT": 0.0}) == (1.0, "no tumour was segmented")
     risk, why = risk_of(check, {"WT": 3.0})
     assert risk == pytest.approx(1 - 1 / 1.2) and "1.2 times as far" in why
+
+
+def test_the_whole_tumour_ranks_a_case_and_a_small_part_of_it_does_not():
+    def one(**dice: float) -> Check:
+        return Check("c", "p", tuple(Quality(r, d, d, d) for r, d in dice.items()), None, (), (), 1.0)
+
+    risk, why = risk_of(one(ET=0.1, WT=0.9), {"WT": 3.0})
+    assert risk == pytest.approx(0.1) and why.startswith("likely Dice of WT 0.90")
+    assert risk_of(one(ET=0.4, TC=0.3), {"WT": 3.0})[0] == pytest.approx(0.7), (
+        "where it is not known, the worst of the rest"
+    )
 
 
 def test_three_files_are_written_and_the_json_has_all_but_the_pictures(found, tmp_path):
