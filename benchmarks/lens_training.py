@@ -5,6 +5,9 @@ Tokens are those of the SegFormer pack's fused feature (256 channels), centred a
 trainer with its defaults otherwise. Explained variance is on tokens that none was trained on, with the k * n largest
 activations of each, so that the L0 is the same; `inference_l0` is what each keeps by its own threshold.
 
+Where another library explains more after as many steps, ours is trained again with twice as many, and so on, until it
+explains as much: `at_equal_explained_variance` says after how many, and that library's time over ours then (`ratio`).
+
 On a CPU the ratio is of CPU seconds, which other work on the machine disturbs less; wall seconds are given too. A
 library that is not there is named. They install beside sae-lens (`make .venv-saelens/.installed`) by
   pip install --no-deps overcomplete==0.3.0 dictionary-learning==0.1.0 einops "matplotlib<3.9"
@@ -45,6 +48,7 @@ from MedSegLensLib.segmenters.engine import best_device, choose_engine
 PACK, TAP = "glioma-segformer", "model.decode_head.activation"
 WIDTH, K, BATCH, LR, WARMUP, DECAY = 2048, 32, 4096, 1e-3, 0.03, 0.25
 MISSING = "not installed: "
+MOST_DOUBLINGS = 3
 
 
 @dataclass
@@ -220,6 +224,45 @@ def scaled(buffer: TokenBuffer) -> TokenBuffer:
     return TokenBuffer(pools, held_out, buffer.held_out_strata, buffer.shares)
 
 
+def measured(train: Callable, tokens: TokenBuffer, steps: int, device: str) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        before, wall = cpu_seconds(), time.perf_counter()
+        trained = train(tokens, steps, device)
+        wall, used = time.perf_counter() - wall, cpu_seconds() - before
+    return {
+        "seconds": wall,
+        "cpu_seconds": used,
+        "tokens_per_s": steps * BATCH / wall,
+        "tokens_per_cpu_s": steps * BATCH / used,
+        "explained_variance": variance_at_k(trained, tokens.held_out),
+        "l0": float(K),
+        "inference_l0": trained.inference_l0,
+    }
+
+
+def at_equal_variance(figures: dict, tokens: TokenBuffer, steps: int, device: str, cpu: bool) -> dict[str, dict]:
+    """By other library: after how many steps ours explains as much, how much, and the ratio of the times; None for a
+    ratio that `MOST_DOUBLINGS` do not bring."""
+    if "medseglens" not in figures:
+        return {}
+    found, ran, clock = {}, {steps: figures["medseglens"]}, "cpu_seconds" if cpu else "seconds"
+    for name, other in figures.items():
+        if name == "medseglens":
+            continue
+        more = steps
+        while ran[more]["explained_variance"] < other["explained_variance"] and more < steps * 2**MOST_DOUBLINGS:
+            more *= 2
+            ran[more] = ran.get(more) or measured(ours, tokens, more, device)
+        ours_then = ran[more]
+        reached = ours_then["explained_variance"] >= other["explained_variance"]
+        found[name] = {
+            "steps": more,
+            "explained_variance": ours_then["explained_variance"],
+            "ratio": other[clock] / ours_then[clock] if reached else None,
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -239,22 +282,12 @@ def main() -> None:
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 train(tokens, 3, chosen.device)  # imports, kernels, allocations
-                before, wall = cpu_seconds(), time.perf_counter()
-                trained = train(tokens, chosen.steps, chosen.device)
-                wall, used = time.perf_counter() - wall, cpu_seconds() - before
+            figures[name] = measured(train, tokens, chosen.steps, chosen.device)
         except ImportError as error:
             print(f"{name}: {error}", file=sys.stderr)
             missing[name] = f"{MISSING}{error}; see the top of {Path(__file__).name} for how"
             continue
-        n = chosen.steps * BATCH
-        figures[name] = {
-            "tokens_per_s": n / wall,
-            "tokens_per_cpu_s": n / used,
-            "explained_variance": variance_at_k(trained, tokens.held_out),
-            "l0": float(K),
-            "inference_l0": trained.inference_l0,
-        }
-        print(f"{name}: {n / used:.0f} tokens per CPU second", file=sys.stderr)
+        print(f"{name}: {figures[name]['tokens_per_cpu_s']:.0f} tokens per CPU second", file=sys.stderr)
     speed = {name: f["tokens_per_cpu_s" if cpu else "tokens_per_s"] for name, f in figures.items()}
     others = {name: s for name, s in speed.items() if name != "medseglens"}
     result = {
@@ -269,6 +302,7 @@ def main() -> None:
         "inference_l0": {name: f["inference_l0"] for name, f in figures.items()},
         "missing": missing,
         "ratio_to_best": speed["medseglens"] / max(others.values()) if others and "medseglens" in speed else None,
+        "at_equal_explained_variance": at_equal_variance(figures, tokens, chosen.steps, chosen.device, cpu),
         "best_other": max(others, key=others.__getitem__) if others else None,
         "machine": machine(),
     }
@@ -278,6 +312,8 @@ def main() -> None:
             f"{name:20} {f['tokens_per_s']:9.0f} tokens/s, {f['tokens_per_cpu_s']:9.0f} per CPU second, explained "
             f"variance {f['explained_variance']:.4f} at L0 {K}, inference L0 {f['inference_l0']:.1f}"
         )
+    for name, equal in result["at_equal_explained_variance"].items():
+        lines.append(f"as much explained as by {name}: {equal}")
     lines += [f"{name:20} {why}" for name, why in missing.items()]
     if result["ratio_to_best"]:
         lines.append(f"ratio to the best other ({result['best_other']}): {result['ratio_to_best']:.2f}")
