@@ -5,6 +5,7 @@ latent in a case of each. A bounded number of cases is opened, one pack at a tim
 is kept.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ CASES = 2
 """Opened of each cohort at most."""
 SHARED, SPECIFIC = 4, 2
 """Pictures at most of what is shared (over all taps) and of what is specific, a side."""
+ALIKE = 2
+"""Where no pair is shared, the most alike ones that are undecided: a reader looks, and judges."""
 TUMOUR, CORE = (1, 2, 3), (1, 3)
 QUALITY = 82
 
@@ -63,6 +66,7 @@ class Gallery:
     """The pairs by heading; what was opened, in words; what went wrong on the way."""
 
     shared: list[Pair] = field(default_factory=list)
+    alike: list[Pair] = field(default_factory=list)
     specific: list[Pair] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -107,6 +111,8 @@ def _of_models(
     by_side = ([a for a, _ in seen], [b for _, b in seen])
     for finding in _strongest(comparison.findings_of("a"), ("shared",), by_side[0], SHARED):
         found.shared.append(_pair_of_models(comparison, finding, seen))
+    if not found.shared:
+        found.alike = [_pair_of_models(comparison, f, seen) for f in _most_alike(comparison, by_side[0])]
     for side in "ab":
         own = by_side["ab".index(side)]
         for finding in _strongest(comparison.findings_of(side), ("specific",), own, SPECIFIC):
@@ -312,6 +318,21 @@ def _strongest(
     ordered = [sorted(found, key=lambda pair: -pair[0]) for found in by_tap.values()]
     turns = max(map(len, ordered), default=0)
     return [found[turn][1] for turn in range(turns) for found in ordered if turn < len(found)][:most]
+
+
+def _most_alike(comparison: Comparison, seen: list[SeenCase]) -> list[LatentFinding]:
+    """Of pack A's undecided latents those with the highest correlation to their match, that fire in the cases seen."""
+    matched = [
+        one
+        for one in comparison.findings_of("a")
+        if one.category in ("partly shared", "undecided") and one.partner_tap is not None and one.measure is not None
+    ]
+    fires = (one for one in sorted(matched, key=lambda f: -f.measure) if _fires(one, seen))
+    return list(itertools.islice(fires, ALIKE))
+
+
+def _fires(finding: LatentFinding, seen: list[SeenCase]) -> bool:
+    return any(finding.tap in one.codes and one.totals(finding.tap)[finding.latent] > 0 for one in seen)
 
 
 def _on(base: SeenCase, one: SeenCase, place: tuple[str, int] | None) -> np.ndarray | None:

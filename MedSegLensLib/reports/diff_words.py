@@ -102,6 +102,7 @@ def claims(comparison: Comparison) -> list[tuple[str, str]]:
         shares = [s for s in main_shares(comparison) if s.total and s.category == category]
         if any(share.n for share in shares) or (shares and category in ALWAYS):
             of = " and ".join(_claimed(comparison, share) for share in shares)
+            of = of[0].upper() + of[1:]
             nulls = "; ".join(dict.fromkeys(s.null_is for s in shares if s.null_is and not _inline(s)))
             words = said.format(a=comparison.a.name, b=comparison.b.name)
             sentence = f"{of}: {words}." if any(share.n for share in shares) else f"{of}."
@@ -112,7 +113,7 @@ def claims(comparison: Comparison) -> list[tuple[str, str]]:
 def _claimed(comparison: Comparison, share: Share) -> str:
     pack = comparison.pack_of(share.side).name if comparison.pack_of(share.side) else "the pack"
     layer = f" at {share.tap}" if share.tap is not None and share.tap != _only_tap(comparison) else ""
-    count = f"{share.n} of {share.total}" if share.n else f"None of {share.total}"
+    count = f"{share.n} of {share.total}" if share.n else f"none of {share.total}"
     inside = [f"95 % interval {interval_words(share.interval, percent=True)}"] if share.interval else []
     if share.null is None:
         inside.append("no null")

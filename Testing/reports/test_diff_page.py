@@ -232,6 +232,16 @@ def test_pairs_are_pictured_side_by_side_and_a_case_that_cannot_be_opened_is_tol
     assert len(sizes) == 1, "both pictures of a pair have one size: that of pack A's grid of the case"
 
 
+def test_where_no_pair_is_shared_the_most_alike_ones_are_shown_and_nothing_is_claimed_of_them(packs):
+    found = compared(packs)
+    undecided = tuple(replace(f, category="undecided") if f.category == "shared" else f for f in found.findings)
+    shown = gallery(replace(found, findings=undecided), packs, (phantoms("shapes", [1]),))
+    assert shown.shared == [] and len(shown.alike) == 2
+    page = Read(render_diff_page(replace(found, findings=undecided), shown))
+    assert "Undecided: latent" in page.text and "no claim is made of them" in page.text
+    assert len(page.attributes_of("img")) == 2 * (2 + 2 + 2)
+
+
 def test_a_latent_of_two_cohorts_is_pictured_in_one_patient_on_one_scale(packs):
     pack = packs[0]
     tap = pack.default_tap
