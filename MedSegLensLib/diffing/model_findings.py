@@ -11,7 +11,7 @@ from MedSegLensLib.diffing.judging import (
     shared_with_seed_instead,
     specific_between_seeds,
 )
-from MedSegLensLib.diffing.matching import PARTLY, SHARED
+from MedSegLensLib.diffing.matching import LEVEL, PARTLY, SHARED
 from MedSegLensLib.diffing.meeting import REGIONS
 from MedSegLensLib.diffing.pooling import Pool
 
@@ -93,7 +93,9 @@ def _evidence(category, judged: Judged, j, measure, interval, other: Judged, par
     who = f"latent {other.layout.latent_of[partner]} at {other.layout.taps[other.layout.tap_of[partner]]} of {name}"
     span = f"{measure:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
     bound, again = judged.bound[j], judged.found[j]
-    chance = f"random directions that fire as often reach {bound:.2f}" if np.isfinite(bound) else "no null was made"
+    chance = "no null was made"
+    if np.isfinite(bound):
+        chance = f"one in twenty random directions that fire as often reaches {bound:.2f}"
     seeds = (
         f"every other seed of its lens finds it again at {again:.2f} or more"
         if again >= SHARED
@@ -114,6 +116,9 @@ def _evidence(category, judged: Judged, j, measure, interval, other: Judged, par
         return f"It fires in {judged.cases[j]} of {n_cases} cases; its best match, {who}, correlates {measure:.2f}."
     limit = judged.limit[j]
     blurred = f"; on the other's grid no partner could reach more than {limit:.2f}" if limit < SHARED else ""
+    p = judged.p_adjusted[j]
+    if measure > bound and p > LEVEL:
+        chance += f", so that among as many latents some do by chance (p = {p:.2f}, corrected for their number)"
     return f"Its best match, {who}, correlates {span}; {chance}, and {seeds}{blurred}."
 
 
