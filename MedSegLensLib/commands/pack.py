@@ -96,8 +96,8 @@ def run_show(options) -> Result:
         found = {name: str(path) for name, path in list_packs().items()}
         return Result({"packs": found}, [f"{name}  {path}" for name, path in found.items()] or ["No packs found."])
     pack = load_pack(options.pack)
-    data = pack.info.to_json() | {"hash": pack.hash, "folder": str(pack.folder)}
-    text = [pack.model_card.rstrip(), "", f"hash {pack.hash}", "lenses:"]
+    data = pack.info.to_json() | {"hash": pack.hash, "edits_hash": pack.edits_hash, "folder": str(pack.folder)}
+    text = [pack.model_card.rstrip(), "", f"hash {pack.hash}", f"hash that recipes name {pack.edits_hash}", "lenses:"]
     for lens in pack.info.lenses:
         mark = " (default)" if lens.default else ""
         text.append(f"  {lens.tap}: {lens.d_sae} latents over {lens.d_in} channels, k = {lens.k:g}{mark}")
@@ -161,7 +161,7 @@ def run_add_comparisons(options) -> Result:
     new = load_pack(options.out)
     data = {"name": info.name, "folder": str(options.out), "hash": new.hash, "comparisons": len(there) + len(added)}
     text = [f"{options.out}: {info.name} with {len(there) + len(added)} comparisons."]
-    return Result(data, [*text, "Its hash is another one: recipes made with the former pack are refused."])
+    return Result(data, [*text, "Recipes made with the former pack stay good."])
 
 
 def run_build(options) -> Result:

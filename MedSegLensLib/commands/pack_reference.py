@@ -74,7 +74,7 @@ def run(options) -> Result:
     if reference.detector is None:
         text.append("No detector was learned: it tells how unusual a case is, not where it is likely wrong.")
     text += [
-        "Its hash is another one: recipes made with the former pack are refused.",
+        "Recipes made with the former pack stay good.",
         *notes,
         *failure_notes(failures),
     ]

@@ -94,23 +94,24 @@ def run(options) -> Result:
 def _answer(session: "Session", points: "list[Point]", recipe, options, progress):
     """The recipe and labels after all points, and what is said of each."""
     from MedSegLensLib.failures.repair import propose
+    from MedSegLensLib.failures.repair_words import describe
     from MedSegLensLib.packs.shown_names import shown_names
 
     labels = session.edit(recipe).labels if recipe.edits else session.labels
     tap = options.tap or session.pack.default_tap
-    names, answers = shown_names(session.pack), []
+    names, called, answers = shown_names(session.pack), shown_names(session.pack, places=False), []
     for number, point in enumerate(points, start=1):
         progress(f"point {number} of {len(points)}", (number - 1) / len(points))
         proposal = propose(session, point, recipe, tap, labels, earlier=points[: number - 1])
         if proposal.gains:
             recipe = proposal.at(options.strength)
             labels = proposal.after if options.strength == 1 else session.edit(recipe).labels
-        answers.append(_said(number, proposal, names))
+        answers.append(_said(number, proposal, names, describe(proposal, called)))
     return recipe, labels, answers
 
 
-def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str]) -> dict:
-    from MedSegLensLib.failures.repair_words import describe, verb
+def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str], words: str) -> dict:
+    from MedSegLensLib.failures.repair_words import verb
 
     at = ", ".join(f"{v:.0f}" for v in proposal.point.ras)
     start = f'  Point {number}, "{proposal.point.words}" at ({at}) mm: '
@@ -120,7 +121,7 @@ def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str]) 
         text = [
             start + f"{proposal.moved:.0%} of {proposal.tissue_ml:.1f} mL of tissue like it change "
             f"({proposal.seconds:.1f} s).",
-            f"    {describe(proposal, names)}",
+            f"    {words}",
         ]
         for gain in proposal.gains:
             called = names.get((gain.tap, gain.latent)) or "not in the catalogue"
@@ -129,7 +130,7 @@ def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str]) 
         "text": text,
         "data": proposal.point.to_json()
         | {
-            "words": describe(proposal, names),
+            "words": words,
             "gains": [{"tap": g.tap, "latent": g.latent, "value": round(g.value, 4)} for g in proposal.gains],
             "tissue_ml": round(proposal.tissue_ml, 3),
             "moved": round(proposal.moved, 4),

@@ -262,7 +262,7 @@ class Recipe:
         Raises RecipeError for another pack than it was made for, UsageError for a tap or latent that the pack lacks.
         """
         here = PackReference.of(pack)
-        if self.pack.hash not in (here.hash, pack.hash):  # the whole pack's hash: recipes of 0.3 and before
+        if here.hash != self.pack.hash:
             if (here.name, here.version) == (self.pack.name, self.pack.version):
                 cause = f"it was made for another build of {self.pack}; the open one has the hash {here.hash[:12]}."
             else:

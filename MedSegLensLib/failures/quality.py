@@ -27,8 +27,8 @@ FAMILIES = ((), ("volume", "surest", "entropy"), ("",))
 all of the segmenter's own doubt, and everything."""
 MANY = 20
 """Patients from which on more than the first family is tried. With the seven of the shipped packs, what was taken
-besides was no better on patients left out: AURC of the mean Dice 0.132 against 0.127 (U-Net) and 0.277 against 0.272
-(SegFormer), of the whole tumour's 0.061 against 0.057 and 0.093 against 0.087."""
+besides was no better on patients left out (both in the first form, see above): AURC of the mean Dice 0.132 against
+0.127 (U-Net) and 0.277 against 0.272 (SegFormer), of the whole tumour's 0.061 against 0.057 and 0.093 against 0.087."""
 STIFFNESS = (30.0, 3.0)
 """Weights of the squared coefficients that are tried, for each family that has any."""
 PRIOR_CASES = 30

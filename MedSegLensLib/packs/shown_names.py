@@ -2,19 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from MedSegLensLib.packs.catalogue import shown_name
+from MedSegLensLib.packs.catalogue import UNCLEAR, shown_name
 from MedSegLensLib.packs.notes import notes_of
 
 if TYPE_CHECKING:
     from MedSegLensLib.packs.pack import LensPack
 
 
-def shown_names(pack: "LensPack") -> dict[tuple[str, int], str]:
-    """By tap and number; nothing for a pack without a catalogue."""
+def shown_names(pack: "LensPack", places: bool = True) -> dict[tuple[str, int], str]:
+    """By tap and number; nothing for a pack without a catalogue. places: an unnamed latent is called by where it
+    fires ("81 % in brain outside the tumour"); else it is left out."""
     table = pack.catalogue()
     if table is None:
         return {}
-    noted = notes_of(pack)
-    return {
-        (row["tap"], row["latent"]): shown_name(row, noted.name(row["tap"], row["latent"])) for row in table.to_pylist()
-    }
+    noted, names = notes_of(pack), {}
+    for row in table.to_pylist():
+        own, at = noted.name(row["tap"], row["latent"]), (row["tap"], row["latent"])
+        if places or own or row.get("name") not in (None, "", UNCLEAR):
+            names[at] = shown_name(row, own)
+    return names

@@ -49,6 +49,7 @@ class BatchSection:
         self.studies: list = []
         self._queue: list[int] = []
         self._task = self._session = None
+        self._made = 0  # results of the run
         self.ui.findStudiesButton.connect("clicked(bool)", lambda _checked=False: self.find())
         self.ui.batchApplyButton.connect("clicked(bool)", self._onApply)
         self.widget.connect("contentsCollapsed(bool)", self._onCollapsed)
@@ -96,7 +97,7 @@ class BatchSection:
         if not self._queue:
             self.ui.batchStatus.text = _("Tick the studies first.")
             return
-        self._recipe, self._pack = self.recipe(), self.review.parameters.pack
+        self._recipe, self._pack, self._made = self.recipe(), self.review.parameters.pack, 0
         self._next()
 
     def recipe(self) -> Recipe:
@@ -111,7 +112,8 @@ class BatchSection:
         self._closeSession()
         self._task = None
         if not self._queue:
-            self.ui.batchStatus.text = _("Done. The results are hidden; the eye beside each in Data shows it.")
+            hidden = _("Results are hidden; the eye beside each in Data shows it.")
+            self.ui.batchStatus.text = _("Done.") + (f" {hidden}" if self._made else "")
             self._enable()
             return
         row = self._queue.pop(0)
@@ -159,6 +161,7 @@ class BatchSection:
             labels[edited.box.slices] = edited.box.labels
         result = ResultSegmentation(result_owner(found.name))
         result.make(labels, opened.ijk_to_ras, opened.label_meta, node, original=opened.labels)
+        self._made += 1
         result.show(None)  # the views are of the study under review, where another's tumour would be taken for its own
         for column, region in enumerate(("WT", "TC", "ET")):
             item = self.ui.batchTable.item(row, column + 1)

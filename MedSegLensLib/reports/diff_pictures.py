@@ -325,7 +325,7 @@ def _most_alike(comparison: Comparison, seen: list[SeenCase]) -> list[LatentFind
     matched = [
         one
         for one in comparison.findings_of("a")
-        if one.category in ("partly shared", "undecided") and one.partner_tap is not None and one.measure is not None
+        if one.category == "undecided" and one.partner_tap is not None and one.measure is not None
     ]
     fires = (one for one in sorted(matched, key=lambda f: -f.measure) if _fires(one, seen))
     return list(itertools.islice(fires, ALIKE))

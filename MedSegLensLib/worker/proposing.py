@@ -9,7 +9,7 @@ from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.failures.points import Point, check_points
 from MedSegLensLib.failures.repair import propose
 from MedSegLensLib.failures.repair_words import describe
-from MedSegLensLib.packs.shown_names import shown_names
+from MedSegLensLib.packs.catalogue import UNCLEAR
 from MedSegLensLib.segmenters.sampling import whole
 from MedSegLensLib.worker.answers import LabelBox
 from MedSegLensLib.worker.opened_case import OpenedCase, Say
@@ -27,6 +27,7 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
     check_points([*earlier, point], session.pack.info)
     grid.index(point.ras)  # else a point beside the volume would be one in air
     proposal = propose(session, point, recipe, progress=say, earlier=earlier)
+    names = latent_names(case, [(g.tap, g.latent) for g in proposal.gains])
     box = grid.changed(session.labels, proposal.after, whole(session.labels.shape))
     tissue = None
     if proposal.where is not None:
@@ -34,7 +35,7 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
         tissue = grid.changed(np.zeros_like(inside), inside, whole(inside.shape))
     fields = {
         "recipe": proposal.recipe.to_json(),
-        "words": describe(proposal, shown_names(session.pack)),
+        "words": describe(proposal, names),
         "reason": proposal.reason,
         "tissue_ml": proposal.tissue_ml,
         "moved": proposal.moved,
@@ -45,6 +46,12 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
     }
     arrays = {name: part.labels for name, part in (("box", box), ("tissue", tissue)) if part is not None}
     return Message("result", fields, arrays)
+
+
+def latent_names(case: OpenedCase, latents: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """What the pack's catalogue calls latents, by (tap, latent); those that have only a place are left out."""
+    rows = {one: case.catalogue[one] for one in latents if one in case.catalogue}
+    return {one: row["name"] for one, row in rows.items() if row.get("name") not in (None, "", UNCLEAR)}
 
 
 def _corners(box: LabelBox | None) -> list[list[int]] | None:

@@ -73,6 +73,7 @@ def found() -> Audit:
 def test_the_page_begins_with_how_many_cases_are_likely_bad(found):
     assert headline(found) == "3 of the 4 cases are likely below Dice 0.7 for the whole tumour"
     page = render_audit_page(found)
+    assert "one minus the likely Dice of the whole tumour" in page
     assert headline(found) in page and "case &lt;3&gt;" in page and "<b>bright</b>" not in page
 
 

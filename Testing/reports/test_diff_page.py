@@ -238,7 +238,7 @@ def test_where_no_pair_is_shared_the_most_alike_ones_are_shown_and_nothing_is_cl
     shown = gallery(replace(found, findings=undecided), packs, (phantoms("shapes", [1]),))
     assert shown.shared == [] and len(shown.alike) == 2
     page = Read(render_diff_page(replace(found, findings=undecided), shown))
-    assert "Undecided: latent" in page.text and "no claim is made of them" in page.text
+    assert "Undecided: latent" in page.text and "no claim is made of those" in page.text
     assert len(page.attributes_of("img")) == 2 * (2 + 2 + 2)
 
 

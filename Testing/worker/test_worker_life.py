@@ -209,7 +209,7 @@ def test_a_pack_that_changed_or_went_is_said_when_the_case_is_opened_again(own_s
     client = WorkerClient()
     session = client.open_case(volumes, "x", str(copy)).result(SECONDS)
     document = (copy / "pack.json").read_text(encoding="utf-8")
-    (copy / "pack.json").write_text(document.replace("Random weights, for tests.", "Other words."))
+    (copy / "pack.json").write_text(document.replace('"name": "ED"', '"name": "SNFH"'))
     os.kill(client.worker_pid, signal.SIGKILL)
     with pytest.raises(PackError, match="has changed since the case was opened"):
         session.edit(recipe_for(session.opened, (0, 2.0))).result(SECONDS)
