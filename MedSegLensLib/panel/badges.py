@@ -27,6 +27,11 @@ class Badge:
     def __str__(self) -> str:
         return f"{self.sign} {self.word}"
 
+    @property
+    def isDoubt(self) -> bool:
+        """Whether it says that nothing can be said."""
+        return self.sign == SIGNS["not distinguishable from seed noise"]
+
 
 def badgeOf(comparison: PackComparison, finding: PackFinding) -> Badge | None:
     """The badge of a finding, or None for one that says too little."""

@@ -83,7 +83,9 @@ class LatentRows:
         table.setHorizontalHeaderLabels(self._headers(influence))
         table.setColumnHidden(COLUMNS.index("influence"), all(latent_list.influence(r) is None for r in rows))
         table.setColumnHidden(COLUMNS.index("here"), rank not in ("point", "mask"))
-        table.setColumnHidden(COLUMNS.index("badge"), not self.review.findings)
+        # A column that only doubts would take the width of the names, where "not stable" stands for the same.
+        claims = [b for tap in {r.tap for r in rows} for b in self.review.findings.kinds(tap) if not b.isDoubt]
+        table.setColumnHidden(COLUMNS.index("badge"), not claims)
         self._tips(rank)
         for row in range(len(self._sliders), len(rows)):
             self._make(row)
