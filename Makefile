@@ -134,7 +134,20 @@ KEEP_SEEDS := import sys; from MedSegLensLib.lenses.files import load_lens, save
 	[save_lens(lens, "/".join(["Resources/Seeds", sys.argv[1], lens.tap, "seed-%d" % lens.metadata["training"]["seed"]]), "float16") \
 	for lens in map(load_lens, sys.argv[2:])]
 
+# Cases that a pack was trained on, of those in a folder.
+TRAINED_ON := import sys; from pathlib import Path; from MedSegLensLib.packs.pack import load_pack; \
+	print(*(n for n in load_pack(sys.argv[1]).info.trained_on.cases if Path(sys.argv[2], n).is_dir()))
+
 packs: pack-unet pack-segformer ## train the shipped packs anew (DATA=<folder of the BraTS 2021 cases>)
+	@set -e; run="$(VENV)/bin/medseglens"; work=build/train/comparison; cohort=$$work/brats2021-train.json; mkdir -p $$work; \
+	$$run cohort create brats2021-train "$(DATA)" --out $$cohort --replace \
+		--only $$($(VENV)/bin/python -c '$(TRAINED_ON)' Resources/Packs/glioma-unet "$(DATA)"); \
+	$$run diff models Resources/Packs/glioma-unet Resources/Packs/glioma-segformer --cohort $$cohort \
+		--journal $$work/journal --no-panel --out $$work/unet-segformer; \
+	for one in unet segformer; do \
+		$$run pack add-comparisons Resources/Packs/glioma-$$one --comparison $$work/unet-segformer \
+			--out Resources/Packs/glioma-$$one --replace; \
+	done
 
 pack-%: venv
 	@set -e; run="$(VENV)/bin/medseglens"; conf=Resources/Configurations; trained=build/train/lenses-$*; lenses=; \

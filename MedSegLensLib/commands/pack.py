@@ -160,7 +160,8 @@ def run_add_comparisons(options) -> Result:
         zip_pack(options.out, options.zip)
     new = load_pack(options.out)
     data = {"name": info.name, "folder": str(options.out), "hash": new.hash, "comparisons": len(there) + len(added)}
-    text = [f"{options.out}: {info.name} with {len(there) + len(added)} comparisons."]
+    count = len(there) + len(added)
+    text = [f"{options.out}: {info.name} with {count} comparison{'s' * (count != 1)}."]
     return Result(data, [*text, "Recipes made with the former pack stay good."])
 
 
