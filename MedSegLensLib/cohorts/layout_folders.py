@@ -179,7 +179,7 @@ def _settle_ped_values(found: Found) -> None:
     if not labelled:
         return
     asked = labelled[:: max(1, len(labelled) // ASKED)][:ASKED]
-    later = any(np.any(sitk.GetArrayViewFromImage(sitk.ReadImage(str(path))) == 4) for path in asked)
+    later = any(np.any(sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == 4) for path in asked)
     if later:
         found.cases = [
             CohortCase(**{**vars(case), "label_values": PED_2024 if case.labels else None}) for case in found.cases

@@ -6,7 +6,6 @@ torch is imported only where weights are read, so a pack can be listed and descr
 import hashlib
 import tempfile
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,25 +34,17 @@ class LensPack:
     info: what pack.json says.
     hash: SHA-256 of pack.json in canonical form. Since pack.json holds the hash of every other file, it identifies
         the pack with all its weights, its catalogue and whatever else it holds.
+    edits_hash: see the function of this name; recipes name it. A view of the pack with other lenses keeps it.
     warnings: findings of `verify` that do not keep it from being used.
     """
 
     folder: Path
     info: PackInfo
     hash: str
+    edits_hash: str
     warnings: tuple[Finding, ...] = ()
     _unpacked: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
     _lenses: dict[str, "Lens"] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def edits_hash(self) -> str:
-        """SHA-256 of all that the result of an edit depends on: the segmenter, what goes into it, its labels, and the
-        lenses. Recipes name it, so that they stay good when a pack gets another catalogue, reference or comparison."""
-        document, files = self.info.to_json(), self.info.files
-        acting = {part: document[part] for part in ("input", "labels", "segmenter")}
-        acting["weights"] = files[SEGMENTER_FILE].sha256
-        acting["lenses"] = {tap: lens_hash(self.info, tap) for tap in self.taps}
-        return hashlib.sha256(canonical_json(acting)).hexdigest()
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -169,9 +160,20 @@ def load_pack(path_or_name: Path | str) -> LensPack:
                 raise PackError(path, cause, f"Free some space in {folder.parent}, or unzip it yourself.") from problem
     finally:
         container.close()
-    return LensPack(folder, inspection.info, pack_hash(inspection.document), tuple(inspection.findings), unpacked)
+    info, whole = inspection.info, pack_hash(inspection.document)
+    return LensPack(folder, info, whole, edits_hash(info), tuple(inspection.findings), unpacked)
 
 
 def pack_hash(document: dict) -> str:
     """The SHA-256 by which a pack with this pack.json is known."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def edits_hash(info: PackInfo) -> str:
+    """SHA-256 of all that the result of an edit depends on: the segmenter, what goes into it, its labels, the lenses.
+    Recipes name it, so that they stay good when a pack gets another catalogue, reference or comparison."""
+    document = info.to_json()
+    acting = {part: document[part] for part in ("input", "labels", "segmenter")}
+    acting["weights"] = info.files[SEGMENTER_FILE].sha256
+    acting["lenses"] = {lens.tap: lens_hash(info, lens.tap) for lens in info.lenses}
+    return hashlib.sha256(canonical_json(acting)).hexdigest()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 from case_works import LabelCounts, phantom_cases, starts
@@ -90,7 +91,10 @@ def test_a_worker_killed_in_the_middle_costs_only_its_case(cluster, log):
     mapped = map_cases(LabelCounts(log, seconds=1.5), cases, cluster=cluster, progress=kill_one)
     counts, _ = results_of(mapped)
     assert killed.is_set() and list(counts) == [case.name for case in cases] and mapped.failures == []
-    assert sorted(starts(log)) == sorted([*(case.name for case in cases), "phantom-2"])
+    begun = Counter(starts(log))
+    assert set(begun) == {case.name for case in cases} and begun["phantom-2"] == 2
+    # The case before it is done again where its result was still on the worker that ended.
+    assert begun.total() <= len(cases) + 2 and max(begun.values()) == 2
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The check of an open case: with and without a reference in its pack, before and after edits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import SECONDS, recipe_for
@@ -48,6 +50,8 @@ def test_after_edits_it_is_said_that_these_were_not_learned_from(compared):
     )
 
 
-def test_a_recipe_of_another_pack_is_refused(compared, session):
+def test_a_recipe_outlives_another_reference_of_its_pack_and_one_of_another_pack_is_refused(compared, session):
+    ours = recipe_for(session.opened, (0, 3.0))
+    compared.check(ours).result(SECONDS)
     with pytest.raises(RecipeError):
-        compared.check(recipe_for(session.opened, (0, 3.0))).result(SECONDS)
+        compared.check(replace(ours, pack=replace(ours.pack, hash="ab" * 32))).result(SECONDS)
