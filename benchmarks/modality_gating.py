@@ -63,8 +63,9 @@ def left_out(opened: Opener, cases: list) -> Iterator[dict]:
             likely = next((one.dice for one in found.quality if one.region == "WT"), 0.0)
             entropy = entropy_of_segmentation(session)  # nan where nothing is segmented
             signs = {"likely Dice": -likely, "entropy": np.nan_to_num(entropy, nan=np.inf), "shift": found.shift.score}
-            yield {"case": entry.name, "without": modality, "dice": whole_tumour(session), "signs": signs}
-            say(f"{entry.name} without {modality}: {whole_tumour(session):.2f}")
+            dice = whole_tumour(session)
+            say(f"{entry.name} without {modality}: {dice:.2f}")
+            yield {"case": entry.name, "without": modality, "dice": dice, "signs": signs}
 
 
 def chosen_by(sign: str, rows: list[dict]) -> dict:

@@ -110,12 +110,13 @@ def latent_rows(session: "Session", found: "Influence") -> list[dict]:
     import numpy as np
 
     from MedSegLensLib.editing.places import ras_point, token_middle
+    from MedSegLensLib.packs.shown_names import shown_names
 
     codes = session.codes_at(found.tap)
     summary = codes.summary()
     token_ml = session.conformed.voxel_ml * session.labels.size / codes.n_tokens
     brain = np.count_nonzero(session.brain_tokens[found.tap])
-    names = latent_names(session, found.tap)
+    names = shown_names(session.pack)
     rows = []
     for latent in np.flatnonzero(summary.count):
         latent = int(latent)
@@ -124,7 +125,7 @@ def latent_rows(session: "Session", found: "Influence") -> list[dict]:
             {
                 "tap": found.tap,
                 "latent": latent,
-                "name": names.get(latent, ""),
+                "name": names.get((found.tap, latent), ""),
                 "active_ml": round(float(summary.count[latent]) * token_ml, 3),
                 "brain_share": round(float(summary.count[latent]) / brain, 4),
                 "maximum": round(float(summary.maximum[latent]), 4),
@@ -140,13 +141,6 @@ def latent_rows(session: "Session", found: "Influence") -> list[dict]:
         peak = ras_point(session.conformed, middle)
         row["peak_r_mm"], row["peak_a_mm"], row["peak_s_mm"] = (round(float(p), 1) for p in peak)
     return rows
-
-
-def latent_names(session: "Session", tap: str) -> dict[int, str]:
-    """What each latent is called: by the user's notes, else by the catalogue; '' where it is not in the catalogue."""
-    from MedSegLensLib.packs.shown_names import shown_names
-
-    return {latent: name for (at, latent), name in shown_names(session.pack).items() if at == tap}
 
 
 def write_latents_csv(rows: list[dict], path: Path) -> None:

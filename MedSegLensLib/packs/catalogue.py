@@ -206,7 +206,10 @@ def described(row: dict) -> str:
 
 def shown_name(row: dict, noted: str | None = None) -> str:
     """What a latent is called: the user's own name (`packs.notes`), else the catalogue's, else `described`."""
-    if noted:
-        return noted
+    return noted or clear_name(row) or described(row)
+
+
+def clear_name(row: dict) -> str | None:
+    """The catalogue's name of a latent; None where it has none, or none that is clear."""
     name = row.get("name")
-    return name if name and name != UNCLEAR else described(row)
+    return name if name and name != UNCLEAR else None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from MedSegLensLib.packs.catalogue import UNCLEAR, shown_name
+from MedSegLensLib.packs.catalogue import clear_name, shown_name
 from MedSegLensLib.packs.notes import notes_of
 
 if TYPE_CHECKING:
@@ -18,6 +18,6 @@ def shown_names(pack: "LensPack", places: bool = True) -> dict[tuple[str, int], 
     noted, names = notes_of(pack), {}
     for row in table.to_pylist():
         own, at = noted.name(row["tap"], row["latent"]), (row["tap"], row["latent"])
-        if places or own or row.get("name") not in (None, "", UNCLEAR):
+        if places or own or clear_name(row):
             names[at] = shown_name(row, own)
     return names

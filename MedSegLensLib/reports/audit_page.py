@@ -84,14 +84,14 @@ def headline(audit: Audit) -> str:
     cases = "the one case" if n == 1 else f"the {n} cases"
     told = [one for one in audit.cases if one.check.quality or not one.region_ml.get("WT")]
     if any(one.check.quality for one in audit.cases):
-        bad = [one for one in told if one.risk > 1 - BAD]
-        parts = sum(any(q.dice < BAD for q in one.check.quality) for one in told if one not in bad)
+        bad = sum(one.risk > 1 - BAD for one in told)
+        parts = sum(one.risk <= 1 - BAD and any(q.dice < BAD for q in one.check.quality) for one in told)
         if n == 1:
             part = ", and a part of it is" if parts else ""
             return f"The one case is {'' if bad else 'not '}likely below Dice {BAD:g} for the whole tumour{part}"
         part = f", and {parts} more for a part of it" if parts else ""
-        which = {0: "None", 1: "One"}.get(len(bad), str(len(bad)))
-        verb = "are" if len(bad) > 1 else "is"
+        which = {0: "None", 1: "One"}.get(bad, str(bad))
+        verb = "are" if bad > 1 else "is"
         return f"{which} of {cases} {verb} likely below Dice {BAD:g} for the whole tumour{part}"
     far = sum(one.check.shift is not None and one.check.shift.rank == 0 for one in audit.cases)
     return f"{far} of {cases} drive{'s' * (far == 1)} the network as no reference case does"

@@ -9,7 +9,7 @@ from MedSegLensLib.editing.recipe import Recipe
 from MedSegLensLib.failures.points import Point, check_points
 from MedSegLensLib.failures.repair import propose
 from MedSegLensLib.failures.repair_words import describe
-from MedSegLensLib.packs.catalogue import UNCLEAR
+from MedSegLensLib.packs.catalogue import clear_name
 from MedSegLensLib.segmenters.sampling import whole
 from MedSegLensLib.worker.answers import LabelBox
 from MedSegLensLib.worker.opened_case import OpenedCase, Say
@@ -51,7 +51,7 @@ def proposed(case: OpenedCase, point: Point, recipe: Recipe, earlier: Sequence[P
 def latent_names(case: OpenedCase, latents: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """What the pack's catalogue calls latents, by (tap, latent); those that have only a place are left out."""
     rows = {one: case.catalogue[one] for one in latents if one in case.catalogue}
-    return {one: row["name"] for one, row in rows.items() if row.get("name") not in (None, "", UNCLEAR)}
+    return {one: name for one, row in rows.items() if (name := clear_name(row))}
 
 
 def _corners(box: LabelBox | None) -> list[list[int]] | None:

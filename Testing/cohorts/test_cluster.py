@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 
 import pytest
 from case_works import LabelCounts, phantom_cases, starts
@@ -83,7 +82,8 @@ def test_a_worker_killed_in_the_middle_costs_only_its_case(cluster, log):
 
     def kill_one(stage: str, share: float) -> None:
         running = [file for file in log.iterdir() if file.name.startswith("phantom-2 ")]
-        if running and not killed.is_set():
+        # A result that still lay on the worker would be lost with it, and its case begun again.
+        if running and share >= 2 / len(cases) and not killed.is_set():
             os.kill(int(running[0].name.split()[1]), signal.SIGKILL)
             killed.set()
 
@@ -91,10 +91,7 @@ def test_a_worker_killed_in_the_middle_costs_only_its_case(cluster, log):
     mapped = map_cases(LabelCounts(log, seconds=1.5), cases, cluster=cluster, progress=kill_one)
     counts, _ = results_of(mapped)
     assert killed.is_set() and list(counts) == [case.name for case in cases] and mapped.failures == []
-    begun = Counter(starts(log))
-    assert set(begun) == {case.name for case in cases} and begun["phantom-2"] == 2
-    # The case before it is done again where its result was still on the worker that ended.
-    assert begun.total() <= len(cases) + 2 and max(begun.values()) == 2
+    assert sorted(starts(log)) == sorted([*(case.name for case in cases), "phantom-2"])
 
 
 @pytest.mark.slow
