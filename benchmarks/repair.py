@@ -16,7 +16,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from MedSegLensLib.cases.reading import read_case
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.editing.splice import dice_by_region
 from MedSegLensLib.editing.token_sample import sample_tokens
+from MedSegLensLib.failures.opinion import opinion_of
 from MedSegLensLib.failures.reader import next_point
 from MedSegLensLib.failures.repair import Settings, propose, tissue_of, voxel_at
 from MedSegLensLib.lenses.files import load_lens, save_lens
@@ -45,6 +47,7 @@ KINDS = ("unseen", "held-out", "simulated", "phantoms")
 FAILED, GOOD_CLICKS = 0.7, 3
 LEARNED_FROM = 2
 """Training cases that the random dictionary is trained on and the differences in means are taken of."""
+ASKED = "latents, other pack asked"
 SHORT = ("class bias", "tissue painted")
 """Controls that are tried on good cases too."""
 
@@ -57,6 +60,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=12, help="cases of each kind and pack (default 12)")
     parser.add_argument("--quick", action="store_true", help="one case of each kind, three points, no oracle")
     parser.add_argument("--reader", choices=("own", "same"), default="own", help="whose mistakes controls are shown")
+    parser.add_argument("--other", action="store_true", help="also with the other pack's segmentation in hand")
     parser.add_argument("--controls", choices=("all", "none"), default="all")
     parser.add_argument("--partial", type=Path, help="folder for what is done so far; what is there is not done again")
     return parser.parse_args()
@@ -82,15 +86,18 @@ class Latents:
     """The method itself: `failures.repair.propose`, point after point.
 
     rejects: whether the reader undoes what made the region worse to their eyes, which is judged by its Dice here.
+    opinion: the other pack's segmentation, where it is asked.
     """
 
-    def __init__(self, session: Session, truth: np.ndarray, rejects: bool):
-        self.session, self.truth, self.rejects = session, truth, rejects
+    def __init__(self, session: Session, truth: np.ndarray, rejects: bool, opinion: np.ndarray | None = None):
+        self.session, self.truth, self.rejects, self.opinion = session, truth, rejects, opinion
         self.labels, self.recipe, self.seconds = session.labels, None, []
         self.told, self.earlier = [], []
 
     def answer(self, point) -> None:
-        found = propose(self.session, point, self.recipe, labels=self.labels, earlier=self.earlier)
+        found = propose(
+            self.session, point, self.recipe, labels=self.labels, earlier=self.earlier, opinion=self.opinion
+        )
         self.seconds.append(found.seconds)
         if not found.gains or (self.rejects and self.worse(found.after, point.region)):
             self.told.append(point)
@@ -102,9 +109,11 @@ class Latents:
         return dice_by_region(labels, self.truth)[region] < dice_by_region(self.labels, self.truth)[region]
 
 
-def episode(session, truth, region: str, clicks: int, rejects: bool) -> tuple[list[dict], list[Click], list[float]]:
+def episode(
+    session, truth, region: str, clicks: int, rejects: bool, opinion: np.ndarray | None = None
+) -> tuple[list[dict], list[Click], list[float]]:
     """Dice of all regions after each point, the clicks with their tissue, and the seconds of each proposal."""
-    method, scores, made = Latents(session, truth, rejects), [], []
+    method, scores, made = Latents(session, truth, rejects, opinion), [], []
     for _ in range(clicks):
         point = next_point(session, method.labels, truth, region, method.told)
         if point is not None:
@@ -136,7 +145,8 @@ def under(control, session, truth, region: str, clicks: list[Click], count: int,
     return scores
 
 
-def of_case(kind: str, case, number: int, session: Session, truth, learned: Learned, chosen) -> dict:
+def of_case(kind: str, case, number: int, session: Session, truth, learned: Learned, chosen, other) -> dict:
+    """What every method makes of one case. other(): the other pack's labels of it."""
     before = dice_by_region(session.labels, truth)
     items = []
     failed = [r for r, d in before.items() if d is not None and d < FAILED]
@@ -148,6 +158,9 @@ def of_case(kind: str, case, number: int, session: Session, truth, learned: Lear
         count = (3 if chosen.quick else max(CLICKS)) if failure else GOOD_CLICKS
         plain, clicks, seconds = episode(session, truth, region, count, rejects=False)
         methods = {"latents": plain, "latents, reader may reject": episode(session, truth, region, count, True)[0]}
+        if other is not None:
+            for rejects, name in ((False, ASKED), (True, f"{ASKED}, reader may reject")):
+                methods[name] = episode(session, truth, region, count, rejects, other())[0]
         for name, make in makers.items():
             if failure or name in SHORT:
                 methods[name] = under(make(), session, truth, region, clicks, count, own)
@@ -202,10 +215,29 @@ def learn(pack, kept: Path | None) -> Learned:
     return Learned(random, means)
 
 
+class Second:
+    """The pack that is not worked on, and what it says of a case."""
+
+    def __init__(self, name: str):
+        (self.name,) = (other for other in PACKS if other != name)
+        self.pack = None
+
+    def of(self, session: Session) -> Callable[[], np.ndarray]:
+        """Its labels on the session's grid, segmented when they are first asked for."""
+
+        @cache
+        def labels() -> np.ndarray:
+            self.pack = self.pack or packs([self.name])[self.name]
+            return opinion_of(self.pack, session)
+
+        return labels
+
+
 def records(chosen) -> Iterator[dict]:
     """One a pack and case, as it is done or was found."""
     for name, pack in packs(chosen.packs).items():
         learned = engine = None
+        second = Second(name) if chosen.other else None
         for kind in chosen.kinds:
             for number, case in enumerate(cases_of(kind)[: 1 if chosen.quick else chosen.limit]):
                 file = chosen.partial and chosen.partial / f"{name}-{kind}-{title(case)}.json".replace(" ", "-")
@@ -219,7 +251,8 @@ def records(chosen) -> Iterator[dict]:
                 engine = session.engine
                 truth = session.conformed.labels(read.labels)
                 say(f"{name}, {kind}, {title(case)} ({time.perf_counter() - started:.0f} s)")
-                record = {"pack": name} | of_case(kind, case, number, session, truth, learned, chosen)
+                other = second and second.of(session)
+                record = {"pack": name} | of_case(kind, case, number, session, truth, learned, chosen, other)
                 record["took"] = round(time.perf_counter() - started, 1)
                 if file:
                     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What a repair by latents is held against, each under the same clicks and confined to the same tissue.
 
 A control answers clicks one after another (`answer`), each over what the earlier ones did, and holds `labels`. Fitted
-ones have the loss of `failures.gain_fit`: what the point says, weighted by likeness, and a term that keeps the rest.
+ones have the loss of `failures.gain_fit`: what the point says, weighted by likeness.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class AtTap:
             return
         units = self.units_of(point)
         fit = GainFit(
-            self.session, self.tap, units, looks, REGIONS[point.region], point.inside, chosen.stay, chosen.sparse
+            self.session, self.tap, units, looks, REGIONS[point.region], point.inside, chosen.sparse
         )
         gains = fitted_gains(fit, chosen)
         if gains:
@@ -48,11 +48,11 @@ class AtTap:
 
     @torch.no_grad()
     def write(self, units: Units, gains: list[tuple[int, float]], tissue: np.ndarray) -> None:
-        """The gains on all tokens of the tissue, and the labels under them."""
+        """The gains on all tokens that the tissue touches, and the labels that the tissue has under them."""
         session, shape = self.session, self.session.replay.tap_shapes[self.tap]
         chosen, factors = [j for j, _ in gains], np.array([g - 1 for _, g in gains], np.float32)
         directions = units.directions[chosen] if self.along is None else self.along[chosen]
-        self.labels = self.labels.copy()
+        labels = self.labels.copy()
         for sample, tokens in tokens_by_sample(session, self.tap, tissue):
             cells = np.flatnonzero(tokens)
             values = torch.from_numpy(factors[:, None] * units.at(sample, cells)[chosen])
@@ -61,14 +61,14 @@ class AtTap:
             self.added[sample] = change.unflatten(1, shape[1:])
             everywhere = whole(session.sampling.sample_shape)
             logits = session.replay.logits_near(self.tap, sample, self.added[sample], everywhere)
-            self.labels[session.sampling.place(sample, everywhere)] = best_label(logits)
+            labels[session.sampling.place(sample, everywhere)] = best_label(logits)
+        self.labels = np.where(tissue, labels, self.labels)
 
 
 def tokens_by_sample(session: Session, tap: str, tissue: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(sample, bool (*tap grid)) of the brain's tokens in a tissue, as `places.tokens_of` has it."""
+    """(sample, bool (*tap grid)) of the brain's tokens that a tissue touches."""
     samples = session.sampling.samples_of(box_of(tissue))
-    share = share_inside(tissue, session.sampling, session.replay.tap_shapes[tap][1:], samples)
-    tokens = share >= 0.5 if (share >= 0.5).any() else share > 0
+    tokens = share_inside(tissue, session.sampling, session.replay.tap_shapes[tap][1:], samples) > 0
     tokens &= session.brain_tokens[tap][samples]
     return [(sample, here) for sample, here in zip(samples, tokens, strict=True) if here.any()]
 

@@ -19,8 +19,6 @@ from MedSegLensLib.failures.repair import Settings
 from MedSegLensLib.segmenters.sampling import whole
 
 RADII_MM = (5.0, 10.0, 20.0)
-LINEAR_STAY = 0.3
-"""Weight of the stay-put term of linear fits; 3 for gains (both were found so in the first experiment, DESIGN)."""
 
 
 class AtLogits:
@@ -35,10 +33,7 @@ class AtLogits:
 
     def looks(self, click: Click) -> list[Look]:
         session, tap = self.session, self.session.pack.default_tap
-        looks = looks_at(session, tap, click.tissue, click.like, click.voxel, self.settings.samples, {})
-        for look in looks:
-            look.before = self.now(look.sample)[(slice(None), *look.box)].log_softmax(0)
-        return looks
+        return looks_at(session, tap, click.tissue, click.like, click.voxel, self.settings.samples, {})
 
     def write(self, tissue: np.ndarray, changed: Callable[[int, torch.Tensor], torch.Tensor]) -> None:
         """changed(sample, logits) -> the logits (K, *sample_shape) that the tissue gets."""
@@ -52,13 +47,11 @@ class AtLogits:
 
     def loss(self, logits: torch.Tensor, look: Look, point: Point, weight: float) -> torch.Tensor:
         in_region, outside = log_odds_of(logits, REGIONS[point.region])
-        pull = -((in_region if point.inside else outside) * look.weight).sum()
-        moved = (look.before.exp() * (look.before - logits.log_softmax(0))).sum(0)
-        return (pull + LINEAR_STAY * (moved * look.keep).sum()) / weight
+        return -((in_region if point.inside else outside) * look.weight).sum() / weight
 
 
 class ClassBias(AtLogits):
-    """The threshold retuned: one number a label, fitted as if it acted around the tissue too, and applied in it."""
+    """The threshold retuned: one number a label, fitted and applied in the tissue."""
 
     def answer(self, click):
         looks = self.looks(click)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-OURS, REJECTING = "latents", "latents, reader may reject"
+OURS = "latents"
+"""The method; what begins so is a variant of it."""
 CLICKS = (1, 3, 5)
 RECOVERED, GAINED, SECOND = 0.7, 0.2, 0.5
 DRAWS = 2000
@@ -80,9 +81,9 @@ def _of_failures(failures: list) -> dict:
         found[f"{words}_baselines"] = {
             name: m[f"recovered_share_{n}"]
             for name, m in methods.items()
-            if name not in (OURS, REJECTING) and f"recovered_share_{n}" in m
+            if not name.startswith(OURS) and f"recovered_share_{n}" in m
         }
-    controls = [name for name in names if name not in (OURS, REJECTING) and not name.startswith("oracle")]
+    controls = [name for name in names if not name.startswith((OURS, "oracle"))]
     beats = {}
     for name in controls:
         of_control = {}
@@ -146,7 +147,7 @@ def in_lines(result: dict) -> list[str]:
                 if f"mean_dice_{n}" in m
             ]
             against = group["against"].get(name, {}).get("dice_more_3_interval")
-            lines.append(f"  {name:32} " + "; ".join(shown) + (f"; ours more {against}" if against else ""))
+            lines.append(f"  {name:46} " + "; ".join(shown) + (f"; ours more {against}" if against else ""))
         if "harm_on_good_cases" in group:
             lines.append(f"  good cases ({group['good_cases']}): {group['harm_on_good_cases']}")
     lines.append(f"proposal / full pass: {result['proposal_ratio']} (90th percentile {result['proposal_ratio_90th']})")

@@ -20,7 +20,7 @@ from MedSegLensLib.errors import UsageError
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
     from MedSegLensLib.failures.points import Point
-    from MedSegLensLib.failures.repair import Proposal
+    from MedSegLensLib.failures.repair import Gain, Proposal
 
 
 def add_parser(commands) -> None:
@@ -38,6 +38,12 @@ def add_parser(commands) -> None:
     add_pack(command)
     add_labels(command)
     command.add_argument("--points", type=Path, required=True, metavar="FILE", help="the points (.mrk.json or .csv)")
+    command.add_argument(
+        "--second",
+        metavar="PACK",
+        help="another pack that is asked for its opinion: where it says at a point what the point says, the tissue is "
+        "what it says around it (a second pass)",
+    )
     command.add_argument("--tap", help="tap whose latents are used (default: the pack's default)")
     command.add_argument("--strength", type=float, default=1.0, help="how much of it: 0 nothing to 2 (default 1)")
     command.add_argument("--recipe", type=Path, help="a saved recipe to start from")
@@ -48,6 +54,7 @@ def add_parser(commands) -> None:
 def run(options) -> Result:
     from MedSegLensLib.cases.writing import check_file, write_labels
     from MedSegLensLib.editing.recipe import PackReference, Recipe, load_recipe, save_recipe
+    from MedSegLensLib.failures.opinion import opinion_of
     from MedSegLensLib.failures.points import check_points, read_points
     from MedSegLensLib.packs.pack import load_pack
 
@@ -61,9 +68,13 @@ def run(options) -> Result:
     check_points(points, pack.info)
     recipe = load_recipe(options.recipe) if options.recipe else Recipe("repair", PackReference.of(pack))
     recipe.check_pack(pack)
+    second = load_pack(options.second) if options.second else None
+    if second is not None and second.info.name == pack.info.name:
+        raise UsageError(f"--second {options.second}", "it is the same pack.", "Name another one.")
     with progress_bar(options.json) as progress:
         session = open_session(options, progress, pack)
-        recipe, labels, answers = _answer(session, points, recipe, options, progress)
+        opinion = None if second is None else opinion_of(second, session, options.device, progress)
+        recipe, labels, answers = _answer(session, points, recipe, options, progress, opinion)
     write_labels(session.to_case(labels), options.out, options.labels)
     if options.save_recipe:
         save_recipe(recipe, options.save_recipe)
@@ -91,7 +102,7 @@ def run(options) -> Result:
     return Result(data, [*text, *note_lines(session.notes), f"Written: {options.out}"])
 
 
-def _answer(session: "Session", points: "list[Point]", recipe, options, progress):
+def _answer(session: "Session", points: "list[Point]", recipe, options, progress, opinion):
     """The recipe and labels after all points, and what is said of each."""
     from MedSegLensLib.failures.repair import propose
     from MedSegLensLib.failures.repair_words import describe
@@ -102,7 +113,7 @@ def _answer(session: "Session", points: "list[Point]", recipe, options, progress
     names, called, answers = shown_names(session.pack), shown_names(session.pack, places=False), []
     for number, point in enumerate(points, start=1):
         progress(f"point {number} of {len(points)}", (number - 1) / len(points))
-        proposal = propose(session, point, recipe, tap, labels, earlier=points[: number - 1])
+        proposal = propose(session, point, recipe, tap, labels, earlier=points[: number - 1], opinion=opinion)
         if proposal.gains:
             recipe = proposal.at(options.strength)
             labels = proposal.after if options.strength == 1 else session.edit(recipe).labels
@@ -125,19 +136,24 @@ def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str], 
         ]
         for gain in proposal.gains:
             called = names.get((gain.tap, gain.latent)) or "not in the catalogue"
-            text.append(f"    {verb(gain)} latent {gain.latent} (x {gain.value:.2f}): {called}")
+            value = f"+ {gain.value:.2f}" if gain.written else f"x {gain.value:.2f}"
+            text.append(f"    {verb(gain)} latent {gain.latent} ({value}): {called}")
     return {
         "text": text,
         "data": proposal.point.to_json()
         | {
             "words": words,
-            "gains": [{"tap": g.tap, "latent": g.latent, "value": round(g.value, 4)} for g in proposal.gains],
+            "gains": [_gain_json(gain) for gain in proposal.gains],
             "tissue_ml": round(proposal.tissue_ml, 3),
             "moved": round(proposal.moved, 4),
             "reason": proposal.reason,
             "seconds": round(proposal.seconds, 3),
         },
     }
+
+
+def _gain_json(gain: "Gain") -> dict:
+    return {"tap": gain.tap, "latent": gain.latent, "value": round(gain.value, 4), "written": gain.written}
 
 
 def _dice(session: "Session", labels) -> dict:

@@ -30,7 +30,7 @@ class LatentEdits:
         self.directions = self.lens.W_dec[self.latents]
         self._steps: list[tuple[int, Edit, np.ndarray]] = []  # (row, edit, tokens bool (samples, *grid))
         for edit in edits:
-            place = self.brain if edit.where is None else session.tokens_in(tap, edit.where)
+            place = self.brain if edit.where is None else session.tokens_in(tap, edit.where, edit.exact)
             self._steps.append((self.latents.index(edit.latent), edit, place))
 
     def maps(self, samples: list[int] | None = None) -> dict[int, torch.Tensor]:

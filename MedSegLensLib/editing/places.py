@@ -57,12 +57,12 @@ def voxel_of(conformed: Conformed, ras: tuple[float, float, float]) -> tuple[int
     return int(z), int(y), int(x)
 
 
-def tokens_of(inside: np.ndarray, sampling: Sampling, grid: tuple[int, ...]) -> np.ndarray:
+def tokens_of(inside: np.ndarray, sampling: Sampling, grid: tuple[int, ...], touched: bool = False) -> np.ndarray:
     """A place (Z, Y, X) as tokens, bool (samples, *grid): those of which at least half lies inside; a place smaller
-    than half of every token it touches takes all the tokens it touches."""
+    than half of every token it touches takes all the tokens it touches. touched: always takes these."""
     share = share_inside(inside, sampling, grid)
     tokens = share >= 0.5
-    return tokens if tokens.any() else share > 0
+    return tokens if tokens.any() and not touched else share > 0
 
 
 def token_box(token: int, sampling: Sampling, grid: tuple[int, ...]) -> Box:

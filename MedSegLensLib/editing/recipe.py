@@ -183,8 +183,11 @@ class Edit:
     kind, value: 'scale' multiplies the code (0 suppresses, 2 doubles; not negative), 'add' adds to it, 'clamp' sets
         it. For add and clamp the value is in the units of the code.
     where: tokens it acts on; None is everywhere.
+    exact: whether what comes of it shows in the voxels of its place alone. A token is often larger than a voxel and the
+        layers behind it look further still: without this a change reaches beyond its place. It acts on all tokens that
+        its place touches.
 
-    Raises UsageError for a value that is not a finite number up to 1e6, or an unknown kind.
+    Raises UsageError for a value that is not a finite number up to 1e6, an unknown kind, or exact with no place.
     """
 
     tap: str
@@ -192,6 +195,7 @@ class Edit:
     kind: str
     value: float
     where: Where | None = None
+    exact: bool = False
 
     def __post_init__(self):
         if not isinstance(self.tap, str) or not 1 <= len(self.tap) <= 200:
@@ -207,6 +211,8 @@ class Edit:
             raise UsageError(what, f"{self.value:g} is negative.", "Scale by 0 (suppress) or more.")
         if self.where is not None and not isinstance(self.where, Where):
             raise UsageError("edit", f"{self.where!r:.80} is not a place.", "Use a box, slices, a region or voxels.")
+        if self.exact and self.where is None:
+            raise UsageError("edit", "it is exact and has no place.", "Give it a box, slices, a region or voxels.")
 
     @property
     def target(self) -> tuple[str, int, Where | None]:
@@ -297,6 +303,7 @@ class Recipe:
                     "value": edit.value,
                     "where": None if edit.where is None else _where_to_json(edit.where),
                 }
+                | ({"exact": True} if edit.exact else {})
                 for edit in self.edits
             ],
         }
@@ -329,7 +336,8 @@ class Recipe:
                     raise RecipeError(subject, cause, "Use smaller masks or boxes.")
             try:
                 place = None if where is None else _where_from_json(where)
-                edits.append(Edit(edit["tap"], edit["latent"], edit["kind"], edit["value"], place))
+                exact = edit.get("exact", False)
+                edits.append(Edit(edit["tap"], edit["latent"], edit["kind"], edit["value"], place, exact))
             except (UsageError, ValueError) as problem:
                 cause = f"{problem.subject}: {problem.cause}" if isinstance(problem, UsageError) else f"{problem}."
                 raise RecipeError(subject, f"at /edits/{number}: {cause}", "Correct it, or save anew.") from problem

@@ -8,7 +8,7 @@ image = session.to_case(edited.labels)          # on the case's own grid
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,10 @@ import torch
 
 from MedSegLensLib.cases.case import REGIONS, Case, region_mask
 from MedSegLensLib.cases.conform import conform
+from MedSegLensLib.editing.exact import in_their_places
 from MedSegLensLib.editing.latent_edits import LatentEdits
 from MedSegLensLib.editing.places import brain_tokens, tokens_of, voxels_of
-from MedSegLensLib.editing.recipe import Recipe, Where
+from MedSegLensLib.editing.recipe import Edit, Recipe, Where
 from MedSegLensLib.errors import UsageError
 from MedSegLensLib.lenses.activation import activation_volume
 from MedSegLensLib.lenses.codes import Codes, CodesBuilder
@@ -105,7 +106,7 @@ class Session:
         with self._timed("segment and encode"):
             logits = self.replay.record(self._volume, watch, progress)
         self.timings["segment"] = self.timings["segment and encode"] - self.timings.get("encode", 0.0)
-        self._places: dict[tuple[str, Where], np.ndarray] = {}
+        self._places: dict[tuple, np.ndarray] = {}
         self.codes: dict[str, Codes] = {tap: builder.finish() for tap, builder in builders.items()}
         self.labels = self.labels_of(logits, whole(shape))
 
@@ -168,16 +169,26 @@ class Session:
             raise UsageError(tap, f"the pack {self.pack.info.name} has no lens at this tap.", f"Its taps are: {known}.")
         return self.codes[tap]
 
-    def tokens_in(self, tap: str, where: Where) -> np.ndarray:
-        """The brain's tokens of a tap in a recipe's place, bool (samples, *grid), not to be changed.
+    def tokens_in(self, tap: str, where: Where, touched: bool = False) -> np.ndarray:
+        """The brain's tokens of a tap in a recipe's place, bool (samples, *grid), not to be changed; see
+        `places.tokens_of`."""
 
-        The last few are kept: a repair's edits share one drawn mask, and finding its tokens takes 80 ms.
-        """
-        known = self._places.pop((tap, where), None)
+        def found() -> np.ndarray:
+            grid = self.codes_at(tap).grid[1:]
+            return self.brain_tokens[tap] & tokens_of(self.voxels_in(where), self.sampling, grid, touched)
+
+        return self._place((tap, where, touched), found)
+
+    def voxels_in(self, where: Where) -> np.ndarray:
+        """A recipe's place as bool (Z, Y, X) on the network's grid, not to be changed."""
+        return self._place((where,), lambda: voxels_of(where, self.conformed, self.labels))
+
+    def _place(self, key: tuple, find: Callable[[], np.ndarray]) -> np.ndarray:
+        """The last few are kept: a repair's edits share one drawn mask, and finding its tokens takes 80 ms."""
+        known = self._places.pop(key, None)
         if known is None:
-            inside = voxels_of(where, self.conformed, self.labels)
-            known = self.brain_tokens[tap] & tokens_of(inside, self.sampling, self.codes_at(tap).grid[1:])
-        self._places[tap, where] = known
+            known = find()
+        self._places[key] = known
         while len(self._places) > PLACES_KEPT:
             del self._places[next(iter(self._places))]
         return known
@@ -232,10 +243,20 @@ class Session:
         return Edited(labels, union(boxes) if boxes else None, tuple(dict.fromkeys(ran)), time.perf_counter() - started)
 
     def _run(self, recipe: Recipe, samples: list[int] | None, read=None):
+        if any(edit.exact for edit in recipe.edits):
+            yield from in_their_places(self, recipe.edits, samples, read)
+        else:
+            yield from self.replayed(recipe.edits, samples, read)
+
+    def replayed(
+        self, edits: Sequence[Edit], samples: list[int] | None, read: Callable[[torch.Tensor], object] | None = None
+    ) -> Iterator[tuple[int, Box, object]]:
+        """A sample that edits touch, the box of it that they change, and its logits there, or what `read` makes of
+        logits (B, K, *box). All edits reach as far as they do, exact or not."""
         by_tap = {
-            tap: LatentEdits(self, tap, edits)
+            tap: LatentEdits(self, tap, mine)
             for tap in self.replay.taps
-            if (edits := [e for e in recipe.edits if e.tap == tap])
+            if (mine := [e for e in edits if e.tap == tap])
         }
         if not by_tap:
             return

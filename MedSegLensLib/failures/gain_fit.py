@@ -1,9 +1,11 @@
 """How strongly to change what fires at a point: gains of a few units, fitted through the tail alone.
 
-    L(g) = - sum_v w_v log p_g(target, v) / W + stay * sum_(v outside) KL(p_1(v) || p_g(v)) / W + sparse * mean |log g|
+    L(g) = - sum_v w_v log p_g(target, v) / W + sparse * mean |log g|
 
-v: voxels of some slices or windows around the tissue; w: its likeness to the click, W their sum; outside: not in the
-tissue. A unit is a latent of the lens (`LatentUnits`); the benchmark fits other things by the same loss.
+v: voxels of the tissue in some slices or windows; w: its likeness to the click, W their sum. Nothing holds back what
+happens elsewhere: the edits are exact (`editing.exact`) and do not show there. A unit is a latent of the lens, its gain
+multiplying its code (`LatentUnits`), or writing it in (`WrittenUnits`); the benchmark fits other things by the same
+loss.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from MedSegLensLib.cases.boxes import box_of, widened
+from MedSegLensLib.cases.boxes import box_of
 from MedSegLensLib.diffing.fitting import descend
 from MedSegLensLib.failures.strength import LARGEST_GAIN
 from MedSegLensLib.segmenters.sampling import Box
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 STEPS = 12
 """Iterations of LBFGS."""
-MARGIN = 12
-"""Voxels around the tissue that the fit looks at, where nothing is to change."""
+USUAL = 0.75
+"""Quantile of a latent's codes where it fires."""
+SEEN = 50
+"""Tokens that a latent must fire on in the case to be written in elsewhere."""
 
 
 class Units(Protocol):
@@ -39,6 +43,8 @@ class Units(Protocol):
 
 class LatentUnits:
     """The latents of a session's lens, by their recorded codes."""
+
+    kind = "scale"
 
     def __init__(self, session: "Session", tap: str):
         self.directions, self._codes = session.lenses[tap].W_dec.float(), session.codes_at(tap)
@@ -57,22 +63,35 @@ class LatentUnits:
         return values
 
 
+class WrittenUnits:
+    """The latents of a session's lens as they would be if they fired everywhere as they usually do in this case: a gain
+    g writes (g - 1) times that in. For what the segmenter has no evidence of, so that no gain can raise it."""
+
+    kind = "add"
+
+    def __init__(self, session: "Session", tap: str):
+        self.directions, codes = session.lenses[tap].W_dec.float(), session.codes_at(tap)
+        found = [codes.latent(j)[1] for j in range(codes.n_latents)]
+        self.usual = np.array([np.quantile(v, USUAL) if len(v) >= SEEN else 0.0 for v in found], np.float32)
+
+    def at(self, sample: int, cells: np.ndarray) -> np.ndarray:
+        return np.repeat(self.usual[:, None], len(cells), 1)
+
+
 @dataclass
 class Look:
     """One slice or window that a fit looks at.
 
-    box: of the sample, all below is cut to it. weight: likeness, float32. keep: 1 where nothing is to change.
-    tokens: where units are changed, bool (*tap grid). base: what earlier edits add at the tap, (C, *tap grid) or None.
-    before: log probabilities under the earlier edits alone, (K, *box). values: of the units at the tokens, (J, n).
+    box: of the sample, all below is cut to it. weight: likeness, float32, 0 outside the tissue. tokens: where units are
+    changed, bool (*tap grid). base: what earlier edits add at the tap, (C, *tap grid) or None. values: of the units at
+    the tokens, (J, n).
     """
 
     sample: int
     box: Box
     weight: torch.Tensor
-    keep: torch.Tensor
     tokens: np.ndarray
     base: torch.Tensor | None
-    before: torch.Tensor = field(init=False)
     values: np.ndarray = field(init=False)
 
 
@@ -90,11 +109,10 @@ class GainFit:
         looks: Sequence[Look],
         target: Sequence[int],
         inside: bool,
-        stay: float,
         sparse: float,
     ):
         self.session, self.tap, self.units, self.looks = session, tap, units, looks
-        self.target, self.inside, self.stay, self.sparse = list(target), inside, stay, sparse
+        self.target, self.inside, self.sparse = list(target), inside, sparse
         self.weight = max(sum(float(look.weight.sum()) for look in looks), 1e-6)
         shape = session.replay.tap_shapes[tap]
         self._slopes = np.zeros(len(units.directions))
@@ -103,7 +121,6 @@ class GainFit:
             change = (torch.zeros(shape) if look.base is None else look.base.clone()).requires_grad_()
             with torch.enable_grad():
                 logits = session.replay.logits_near(tap, look.sample, change, look.box)
-                look.before = logits.detach().log_softmax(0)
                 loss = self._loss(look, logits)
             (gradient,) = torch.autograd.grad(loss, change)
             along = units.directions @ gradient[:, torch.from_numpy(look.tokens)]
@@ -144,11 +161,7 @@ class GainFit:
 
     def _loss(self, look: Look, logits: torch.Tensor) -> torch.Tensor:
         in_region, outside = log_odds_of(logits, self.target)
-        pull = -((in_region if self.inside else outside) * look.weight).sum()
-        if not self.stay:
-            return pull / self.weight
-        moved = (look.before.exp() * (look.before - logits.log_softmax(0))).sum(0)
-        return (pull + self.stay * (moved * look.keep).sum()) / self.weight
+        return -((in_region if self.inside else outside) * look.weight).sum() / self.weight
 
 
 def looks_at(
@@ -180,12 +193,11 @@ def looks_at(
         mask = inputs[0] > 0.5
         if not mask.any():
             continue
-        share = pool(inputs[:1], grid)[0]
-        tokens = (share >= 0.5 if (share >= 0.5).any() else share > 0).numpy() & session.brain_tokens[tap][sample]
+        tokens = (pool(inputs[:1], grid)[0] > 0).numpy() & session.brain_tokens[tap][sample]
         if not tokens.any():
             continue
-        around = widened(box_of(mask.numpy()), [MARGIN] * mask.ndim, sampling.sample_shape)
-        looks.append(Look(sample, around, inputs[1][around], (~mask[around]).float(), tokens, base.get(sample)))
+        around = box_of(mask.numpy())
+        looks.append(Look(sample, around, inputs[1][around], tokens, base.get(sample)))
     return looks
 
 

@@ -1,16 +1,17 @@
 """Repair by pointing: few latents whose strengths, changed where a point says so, move the segmentation its way.
 
 A click is answered by itself, over the recipe so far. The latents are those that the target at the click depends on
-most (gradient x activation); their gains are fitted through the tail alone, bounded, and held back by a term that
-keeps everything else as it was (`gain_fit.py`). They act in the tissue that is connected to the click and like it
-(`tissue.py`). Gains multiply codes, so that a change keeps the latent's own shape and its borders follow the anatomy.
+most (gradient x activation); their gains are fitted through the tail alone and bounded (`gain_fit.py`). They act in
+the tissue that is connected to the click and like it (`tissue.py`), and show there alone. Gains multiply codes, so that
+a change keeps the latent's own shape. Where they do too little, since nothing fires there that could be raised, latents
+are written in.
 What comes out is a recipe like any other: seen before it is applied, adjusted by one strength, undone.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +22,10 @@ from MedSegLensLib.editing.latent_edits import LatentEdits
 from MedSegLensLib.editing.places import voxel_of
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe, VoxelMask
 from MedSegLensLib.errors import UsageError
-from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, looks_at
+from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, WrittenUnits, looks_at
 from MedSegLensLib.failures.points import Point, contradict
 from MedSegLensLib.failures.strength import at_strength
-from MedSegLensLib.failures.tissue import ALIKE, REACH_MM, SURER, UNLIKE, liker_than, no_surer, tissue_at
+from MedSegLensLib.failures.tissue import ALIKE, REACH_MM, SURER, UNLIKE, disagreed, liker_than, no_surer, tissue_at
 
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
@@ -39,15 +40,15 @@ LEAST_LOG_GAIN = 0.02
 class Settings:
     """How a repair is sought.
 
-    candidates: latents whose gains are fitted; kept: those of the recipe. stay, sparse: weights of the loss.
+    candidates: latents whose gains are fitted; kept: those of the recipe. sparse: weight in the loss.
     alike, surer, unlike, reach_mm: of the tissue, see `tissue.py`.
     samples: slices or windows that the gains are fitted on.
-    least_change: share of the tissue that must come out as the point says, or no latent does this.
+    least_change: share of the tissue that must come out as the point says, or no latent does this. enough: the share
+        below which latents are written in, where that does more.
     """
 
     candidates: int = 8
     kept: int = 5
-    stay: float = 0.3
     sparse: float = 0.02
     alike: float = ALIKE
     surer: float = SURER
@@ -55,15 +56,17 @@ class Settings:
     reach_mm: float = REACH_MM
     samples: int = 8
     least_change: float = 0.05
+    enough: float = 0.5
 
 
 @dataclass(frozen=True)
 class Gain:
-    """One latent of a proposal, and what its code is multiplied by at strength 1."""
+    """One latent of a proposal, and what its code is multiplied by at strength 1, or written: what is added to it."""
 
     tap: str
     latent: int
     value: float
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class Proposal:
     def at(self, strength: float, name: str | None = None) -> Recipe:
         """The recipe with the proposal at another strength: gains to this power, 0 for none, 1 as fitted, at most 2."""
         old = self.recipe.edits[: len(self.recipe.edits) - len(self.gains)]
-        return Recipe(name or self.recipe.name, self.recipe.pack, (*old, *_edits(self.gains, self.where, strength)))
+        edits = (*old, *_edits(self.gains, self.where, strength))
+        return replace(self.recipe, name=name or self.recipe.name, edits=edits)
 
 
 def propose(
@@ -105,11 +109,14 @@ def propose(
     settings: Settings = Settings(),  # noqa: B008 - frozen
     progress: Progress | None = None,
     earlier: Sequence[Point] = (),
+    opinion: np.ndarray | None = None,
 ) -> Proposal:
     """What few latents can do for one point, over the edits of `recipe` so far.
 
     labels: the segmentation under `recipe`, uint8 (Z, Y, X), where it is known already. earlier: the points that the
-    recipe answers already; what is liker to one that says the contrary stays as that made it.
+    recipe answers already; what is liker to one that says the contrary stays as that made it. opinion: another
+    segmentation of the case, uint8 (Z, Y, X), such as another pack's: where it says at the point what the point says,
+    what it says around it is the tissue.
 
     Raises UsageError for a point outside the volume or the brain, or a region that the pack cannot tell.
     """
@@ -130,31 +137,43 @@ def propose(
     inside = region_mask(before, point.region)
     if bool(inside[voxel]) == point.inside:
         return nothing(f"The segmentation already says {point.words} here.")
-    tissue, like = tissue_of(session, tap, point, voxel, before, settings, earlier)
+    tissue, like = tissue_of(session, tap, point, voxel, before, settings, earlier, opinion)
     where = _mask_of(session, tissue)
     ml = float(np.count_nonzero(tissue)) * session.conformed.voxel_ml
 
     say("which latents", 0.2)
     looks = looks_at(session, tap, tissue, like, voxel, settings.samples, _added(session, tap, before_recipe))
     if not looks:
-        return nothing("No latent fires here.", where, ml)
-    target = REGIONS[point.region]
-    units = LatentUnits(session, tap)
-    fit = GainFit(session, tap, units, looks, target, point.inside, settings.stay, settings.sparse)
-    if not fit.slopes().any():
-        return nothing("No latent that fires here changes this.", where, ml)
-    say("how strongly", 0.4)
-    gains = tuple(Gain(tap, j, value) for j, value in fitted_gains(fit, settings))
-    if not gains:
-        return nothing("No latent does this without changing what is right around it.", where, ml)
-    proposed = Recipe(before_recipe.name, before_recipe.pack, (*before_recipe.edits, *_edits(gains, where, 1.0)))
-    say("what would change", 0.8)
-    after = session.edit(proposed).labels
-    moved = float(np.mean(region_mask(after, point.region)[tissue] == point.inside))
+        return nothing("No latent acts here.", where, ml)
+    best = None
+    for number, units in enumerate((LatentUnits(session, tap), WrittenUnits(session, tap))):
+        say("how strongly", 0.3 + 0.35 * number)
+        fit = GainFit(session, tap, units, looks, REGIONS[point.region], point.inside, settings.sparse)
+        gains = gains_of(tap, units, fitted_gains(fit, settings))
+        if not gains:
+            continue
+        proposed = replace(before_recipe, edits=(*before_recipe.edits, *_edits(gains, where, 1.0)))
+        say("what would change", 0.5 + 0.35 * number)
+        after = session.edit(proposed).labels
+        moved = float(np.mean(region_mask(after, point.region)[tissue] == point.inside))
+        if best is None or moved > best[-1]:
+            best = gains, proposed, after, moved
+        if moved >= settings.enough:
+            break
+    if best is None:
+        return nothing("No latent does this.", where, ml)
+    gains, proposed, after, moved = best
     if moved < settings.least_change:
-        return nothing("No latent does this: what fires here moves the segmentation too little.", where, ml)
+        return nothing("No latent does this: what there is moves the segmentation too little.", where, ml)
     seconds = time.perf_counter() - started
     return Proposal(point, tap, gains, where, ml, proposed, before, after, moved, "", seconds)
+
+
+def gains_of(tap: str, units: LatentUnits | WrittenUnits, fitted: Sequence[tuple[int, float]]) -> tuple[Gain, ...]:
+    """What was fitted of some units, as gains; a latent is written in, never out."""
+    if units.kind == "scale":
+        return tuple(Gain(tap, j, value) for j, value in fitted)
+    return tuple(Gain(tap, j, float((value - 1) * units.usual[j]), True) for j, value in fitted if value > 1)
 
 
 def tissue_of(
@@ -165,9 +184,15 @@ def tissue_of(
     labels: np.ndarray,
     settings: Settings,
     earlier: Sequence[Point] = (),
+    opinion: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where one point acts, and the likeness of each voxel to it; see `tissue.tissue_at`."""
+    """Where one point acts, and the likeness of each voxel to it; see `tissue.tissue_at`, and `tissue.disagreed` for a
+    second opinion."""
     allowed = (region_mask(labels, point.region) != point.inside) & session.conformed.brain
+    if opinion is not None:
+        piece = disagreed(session, voxel, allowed, labels, opinion, point.region, point.inside, settings.reach_mm)
+        if piece is not None:
+            return piece, piece.astype(np.float32)
     allowed &= no_surer(session, voxel, point.region, point.inside, settings.surer, settings.reach_mm)
     contrary = [voxel_at(session, other) for other in earlier if contradict(point, other)]
     if contrary:
@@ -203,7 +228,8 @@ def voxel_at(session: "Session", point: Point) -> tuple[int, int, int]:
 
 
 def _edits(gains: Sequence[Gain], where: VoxelMask, strength: float) -> tuple[Edit, ...]:
-    return at_strength((Edit(g.tap, g.latent, "scale", g.value, where) for g in gains), strength)
+    kinds = {False: "scale", True: "add"}
+    return at_strength((Edit(g.tap, g.latent, kinds[g.written], g.value, where, True) for g in gains), strength)
 
 
 def _mask_of(session: "Session", tissue: np.ndarray) -> VoxelMask:

@@ -74,6 +74,15 @@ def test_where_nothing_is_wrong_nothing_is_changed(run, ill, segmented, tmp_path
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out))), sitk.GetArrayFromImage(segmented))
 
 
+def test_another_pack_is_asked_what_it_says_at_a_point(run, ill, segmented, tmp_path):
+    points = table(tmp_path, (middle_of_the_tumour(segmented), "not tumour"))
+    asked = ("repair", ill, "--pack", SHIPPED, "--points", points, "--out", tmp_path / "out.nii.gz")
+    code, said = run(*asked, "--second", "glioma-unet")
+    assert code == 0 and len(said["points"]) == 1
+    code, said = run(*asked, "--second", SHIPPED)
+    assert code == 2 and "the same pack" in said["error"]["cause"]
+
+
 def refused(run, case, pack, points, *more):
     code, said = run("repair", case, "--pack", pack, "--points", points, *more)
     assert code == 2

@@ -101,6 +101,7 @@ def test_values_that_are_no_numbers(value, kind):
     "make",
     [
         lambda: Edit("up", 1, "scale", -0.1),
+        lambda: Edit("up", 1, "scale", 0.5, exact=True),
         lambda: Edit("up", -1, "scale", 1),
         lambda: Edit("up", 1.0, "scale", 1),
         lambda: Edit("up", True, "scale", 1),
@@ -167,6 +168,7 @@ FULL = Recipe(
         Edit("up", 2, "clamp", 1, SliceRange(0, 1)),
         Edit("up", 3, "scale", 2, RegionOf("ET")),
         Edit("up", 4, "scale", 2, MASK),
+        Edit("up", 5, "scale", 2, MASK, exact=True),
     ),
 )
 

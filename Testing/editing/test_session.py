@@ -1,6 +1,6 @@
 """A session: the segmentation, and what edits make of it, against full passes with hooks."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from MedSegLensLib.editing.recipe import Box, Edit, PackReference, Recipe, Regio
 from MedSegLensLib.editing.session import Session, best_label
 from MedSegLensLib.editing.splice import dice, labels_with, spliced_labels
 from MedSegLensLib.errors import RecipeError, UsageError
+from MedSegLensLib.segmenters.sampling import whole
 
 
 def recipe_of(session, *edits) -> Recipe:
@@ -44,8 +45,6 @@ def test_the_segmentation_is_that_of_the_plain_network(session):
 
 def assert_equal_but_for_ties(session, labels, others):
     """Equal to the voxel, but where two labels are so near a tie that float32 sums in another order decide it."""
-    from MedSegLensLib.segmenters.sampling import whole
-
     top = session.sampling.merge(session.replay.logits, whole(labels.shape)).topk(2, dim=0).values
     margin = (top[0] - top[1]).numpy()
     assert (margin[labels != others] < 1e-4).all() and (labels != others).sum() <= 3
@@ -164,6 +163,50 @@ def test_edits_of_one_latent_at_different_places_follow_one_another(session):
         np.testing.assert_allclose(rows[0].numpy(), expected, atol=1e-5)
 
 
+def ball(session, radius_mm, off_mm=0.0):
+    """A mask around the middle of the brain, moved along a row by `off_mm`."""
+    spacing = np.array(session.conformed.grid.spacing[::-1])
+    middle = np.argwhere(session.conformed.brain).mean(0) + (0, 0, off_mm / spacing[2])
+    apart = np.linalg.norm((np.indices(session.labels.shape).T - middle) * spacing, axis=-1).T
+    return VoxelMask.from_image(session.conformed.to_image(apart < radius_mm))
+
+
+def written(session, number, where, exact=True):
+    """An edit that no network overlooks: one of the latents that fire most, set to fifty times its maximum."""
+    tap = session.pack.default_tap
+    latent = strongest(session, tap)[number]
+    return Edit(tap, latent, "clamp", 50 * float(session.codes[tap].summary().maximum[latent]), where, exact)
+
+
+def test_an_exact_edit_shows_in_its_place_alone(session):
+    where = ball(session, 12)
+    exact, plain = (session.edit(recipe_of(session, written(session, 0, where, e))).labels for e in (True, False))
+    inside = session.voxels_in(where)
+    assert (exact != session.labels).any() and np.array_equal(exact[~inside], session.labels[~inside])
+    assert (plain != session.labels)[~inside].any(), "it must reach beyond its place, or the test shows nothing"
+    logits = session.logits(recipe_of(session, written(session, 0, where)))
+    assert np.array_equal(session.labels_of(logits, whole(session.labels.shape)), exact)
+
+
+def test_what_one_exact_place_shows_stays_beside_a_later_one(session):
+    near, far = ball(session, 10, -9), ball(session, 10, 9)
+    one, two = written(session, 0, near), written(session, 1, far)
+    alone, both = session.edit(recipe_of(session, one)).labels, session.edit(recipe_of(session, one, two)).labels
+    later = session.voxels_in(far)
+    assert (alone != session.labels).any() and (both != alone).any()
+    assert np.array_equal(both[~later], alone[~later])
+
+
+def test_an_edit_that_is_not_exact_reaches_as_far_beside_exact_ones(session):
+    where = ball(session, 12)
+    everywhere = written(session, 1, None, exact=False)
+    alone = session.edit(recipe_of(session, everywhere)).labels
+    both = session.edit(recipe_of(session, everywhere, written(session, 0, where))).labels
+    inside = session.voxels_in(where)
+    assert (alone != session.labels)[~inside].any() and (both != alone).any()
+    assert np.array_equal(both[~inside], alone[~inside])
+
+
 def test_places_are_where_the_patient_has_them(session, case):
     labels = session.conformed.labels(case.labels)
     r, a, s = (np.broadcast_to(ras_coordinate(session.conformed, axis), labels.shape) for axis in range(3))
@@ -204,7 +247,7 @@ def test_splicing_a_lens_in_is_not_an_edit(session):
 
 def test_another_packs_recipe_is_refused(session):
     tap = session.pack.default_tap
-    other = dataclasses.replace(PackReference.of(session.pack), name="other", hash="0" * 64)
+    other = replace(PackReference.of(session.pack), name="other", hash="0" * 64)
     with pytest.raises(RecipeError, match="other"):
         session.edit(Recipe("r", other, (Edit(tap, 0, "scale", 0.0),)))
     with pytest.raises(UsageError, match="latent 99999"):

@@ -9,8 +9,9 @@ from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.editing.places import ras_point
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import UsageError
+from MedSegLensLib.failures.gain_fit import SEEN, WrittenUnits
 from MedSegLensLib.failures.points import Point
-from MedSegLensLib.failures.repair import propose, voxel_at
+from MedSegLensLib.failures.repair import Settings, gains_of, propose, voxel_at
 from MedSegLensLib.failures.tissue import tissue_at
 from MedSegLensLib.packs.pack import load_pack
 
@@ -44,6 +45,48 @@ def test_few_latents_make_the_tissue_at_the_point_what_it_says(session, inside_t
     assert tissue[voxel_at(session, inside_tumour)]
     assert np.count_nonzero(proposal.after[tissue] > 0) < np.count_nonzero(proposal.before[tissue] > 0)
     assert proposal.moved == pytest.approx(np.mean(proposal.after[tissue] == 0))
+
+
+def test_nothing_changes_outside_the_tissue(session, proposal):
+    tissue = session.conformed.mask(proposal.where.to_image())
+    assert np.array_equal(proposal.after[~tissue], proposal.before[~tissue])
+    assert all(edit.exact for edit in proposal.recipe.edits)
+
+
+def test_where_gains_do_too_little_latents_are_written_in(session, inside_tumour):
+    """Asked for no share that gains could reach, the better of both ways is taken, and never a worse one."""
+    by_gains = propose(session, inside_tumour, settings=Settings(enough=0.0))
+    by_either = propose(session, inside_tumour, settings=Settings(enough=1.1))
+    assert not any(gain.written for gain in by_gains.gains) and by_either.moved >= by_gains.moved
+    kinds = {edit.kind for edit in by_either.recipe.edits}
+    assert kinds == ({"add"} if by_either.gains[0].written else {"scale"})
+
+
+def test_a_written_latent_is_one_that_fires_here_and_adds_to_its_code(session, inside_tumour):
+    units = WrittenUnits(session, session.pack.default_tap)
+    found = gains_of("tap", units, [(int(units.usual.argmax()), 3.0), (0, 0.4)])
+    assert [(g.written, g.value) for g in found] == [(True, pytest.approx(2 * units.usual.max()))]
+    silent = np.diff(session.codes[session.pack.default_tap].pointers) < SEEN
+    assert (units.usual[silent] == 0).all() and (units.usual[~silent] > 0).all()
+
+
+def test_a_second_opinion_that_agrees_with_the_point_is_its_tissue(session, inside_tumour):
+    voxel = voxel_at(session, inside_tumour)
+    opinion = session.labels.copy()
+    z, y, x = voxel
+    opinion[z - 1 : z + 2, y - 3 : y + 4, x - 3 : x + 4] = 0
+    found = propose(session, inside_tumour, opinion=opinion)
+    assert np.array_equal(
+        session.conformed.mask(found.where.to_image()), (opinion != session.labels) & session.conformed.brain
+    )
+
+
+def test_a_second_opinion_that_sees_no_region_at_all_is_not_followed(session, inside_tumour, proposal):
+    nothing = np.zeros_like(session.labels)
+    found = propose(session, inside_tumour, opinion=nothing)
+    assert found.where == proposal.where and found.recipe == proposal.recipe
+    agreeing = propose(session, inside_tumour, opinion=session.labels)
+    assert agreeing.recipe == proposal.recipe
 
 
 def test_what_is_proposed_is_what_its_recipe_does(session, proposal):
