@@ -7,8 +7,7 @@ from repair_taps import Click
 
 from MedSegLensLib.cases.case import REGIONS, region_mask
 from MedSegLensLib.editing.session import Session
-from MedSegLensLib.editing.splice import dice_by_region
-from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, Look, WrittenUnits, log_odds_of, looks_at
+from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, Look, log_odds_of, looks_at
 from MedSegLensLib.failures.points import Point
 from MedSegLensLib.failures.repair import Settings, fitted_gains
 
@@ -16,15 +15,9 @@ SAMPLES = 16
 
 
 def in_the_mistake(session: Session, truth: np.ndarray, region: str) -> np.ndarray:
-    """Five latents in all that was missed, and five in all that is false: the mask is the reference's, too. The better
-    of gains and of latents written in."""
-    tap = session.pack.default_tap
-    tried = [_in_the_mistake(session, truth, region, units(session, tap)) for units in (LatentUnits, WrittenUnits)]
-    return max(tried, key=lambda labels: dice_by_region(labels, truth)[region])
-
-
-def _in_the_mistake(session: Session, truth: np.ndarray, region: str, units: LatentUnits | WrittenUnits) -> np.ndarray:
-    edited = AtTap(session, lambda point: units, Settings(samples=SAMPLES))
+    """Five latents in all that was missed, and five in all that is false: the mask is the reference's, too."""
+    settings, latents = Settings(samples=SAMPLES), LatentUnits(session, session.pack.default_tap)
+    edited = AtTap(session, lambda point: latents, settings)
     theirs = region_mask(truth, region)
     for inside in (True, False):
         ours = region_mask(edited.labels, region)

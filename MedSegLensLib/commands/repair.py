@@ -20,7 +20,7 @@ from MedSegLensLib.errors import UsageError
 if TYPE_CHECKING:
     from MedSegLensLib.editing.session import Session
     from MedSegLensLib.failures.points import Point
-    from MedSegLensLib.failures.repair import Gain, Proposal
+    from MedSegLensLib.failures.repair import Proposal
 
 
 def add_parser(commands) -> None:
@@ -136,24 +136,19 @@ def _said(number: int, proposal: "Proposal", names: dict[tuple[str, int], str], 
         ]
         for gain in proposal.gains:
             called = names.get((gain.tap, gain.latent)) or "not in the catalogue"
-            value = f"+ {gain.value:.2f}" if gain.written else f"x {gain.value:.2f}"
-            text.append(f"    {verb(gain)} latent {gain.latent} ({value}): {called}")
+            text.append(f"    {verb(gain)} latent {gain.latent} (x {gain.value:.2f}): {called}")
     return {
         "text": text,
         "data": proposal.point.to_json()
         | {
             "words": words,
-            "gains": [_gain_json(gain) for gain in proposal.gains],
+            "gains": [{"tap": g.tap, "latent": g.latent, "value": round(g.value, 4)} for g in proposal.gains],
             "tissue_ml": round(proposal.tissue_ml, 3),
             "moved": round(proposal.moved, 4),
             "reason": proposal.reason,
             "seconds": round(proposal.seconds, 3),
         },
     }
-
-
-def _gain_json(gain: "Gain") -> dict:
-    return {"tap": gain.tap, "latent": gain.latent, "value": round(gain.value, 4), "written": gain.written}
 
 
 def _dice(session: "Session", labels) -> dict:

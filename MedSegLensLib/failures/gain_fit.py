@@ -3,9 +3,8 @@
     L(g) = - sum_v w_v log p_g(target, v) / W + sparse * mean |log g|
 
 v: voxels of the tissue in some slices or windows; w: its likeness to the click, W their sum. Nothing holds back what
-happens elsewhere: the edits are exact (`editing.exact`) and do not show there. A unit is a latent of the lens, its gain
-multiplying its code (`LatentUnits`), or writing it in (`WrittenUnits`); the benchmark fits other things by the same
-loss.
+happens elsewhere: the edits are exact (`editing.exact`) and do not show there. A unit is a latent of the lens
+(`LatentUnits`); the benchmark fits other things by the same loss.
 """
 
 from collections.abc import Sequence
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 STEPS = 12
 """Iterations of LBFGS."""
-USUAL = 0.75
-"""Quantile of a latent's codes where it fires."""
-SEEN = 50
-"""Tokens that a latent must fire on in the case to be written in elsewhere."""
 
 
 class Units(Protocol):
@@ -43,8 +38,6 @@ class Units(Protocol):
 
 class LatentUnits:
     """The latents of a session's lens, by their recorded codes."""
-
-    kind = "scale"
 
     def __init__(self, session: "Session", tap: str):
         self.directions, self._codes = session.lenses[tap].W_dec.float(), session.codes_at(tap)
@@ -61,21 +54,6 @@ class LatentUnits:
         values = np.zeros((codes.n_latents, len(cells)), np.float32)
         values[latent, where] = codes.values[entries]
         return values
-
-
-class WrittenUnits:
-    """The latents of a session's lens as they would be if they fired everywhere as they usually do in this case: a gain
-    g writes (g - 1) times that in. For what the segmenter has no evidence of, so that no gain can raise it."""
-
-    kind = "add"
-
-    def __init__(self, session: "Session", tap: str):
-        self.directions, codes = session.lenses[tap].W_dec.float(), session.codes_at(tap)
-        found = [codes.latent(j)[1] for j in range(codes.n_latents)]
-        self.usual = np.array([np.quantile(v, USUAL) if len(v) >= SEEN else 0.0 for v in found], np.float32)
-
-    def at(self, sample: int, cells: np.ndarray) -> np.ndarray:
-        return np.repeat(self.usual[:, None], len(cells), 1)
 
 
 @dataclass

@@ -3,8 +3,7 @@
 A click is answered by itself, over the recipe so far. The latents are those that the target at the click depends on
 most (gradient x activation); their gains are fitted through the tail alone and bounded (`gain_fit.py`). They act in
 the tissue that is connected to the click and like it (`tissue.py`), and show there alone. Gains multiply codes, so that
-a change keeps the latent's own shape. Where they do too little, since nothing fires there that could be raised, latents
-are written in.
+a change keeps the latent's own shape; where nothing fires that could be raised, no latent does it, and that is said.
 What comes out is a recipe like any other: seen before it is applied, adjusted by one strength, undone.
 """
 
@@ -22,7 +21,7 @@ from MedSegLensLib.editing.latent_edits import LatentEdits
 from MedSegLensLib.editing.places import voxel_of
 from MedSegLensLib.editing.recipe import Edit, PackReference, Recipe, VoxelMask
 from MedSegLensLib.errors import UsageError
-from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, WrittenUnits, looks_at
+from MedSegLensLib.failures.gain_fit import GainFit, LatentUnits, looks_at
 from MedSegLensLib.failures.points import Point, contradict
 from MedSegLensLib.failures.strength import at_strength
 from MedSegLensLib.failures.tissue import ALIKE, REACH_MM, SURER, UNLIKE, disagreed, liker_than, no_surer, tissue_at
@@ -43,8 +42,7 @@ class Settings:
     candidates: latents whose gains are fitted; kept: those of the recipe. sparse: weight in the loss.
     alike, surer, unlike, reach_mm: of the tissue, see `tissue.py`.
     samples: slices or windows that the gains are fitted on.
-    least_change: share of the tissue that must come out as the point says, or no latent does this. enough: the share
-        below which latents are written in, where that does more.
+    least_change: share of the tissue that must come out as the point says, or no latent does this.
     """
 
     candidates: int = 8
@@ -56,17 +54,15 @@ class Settings:
     reach_mm: float = REACH_MM
     samples: int = 8
     least_change: float = 0.05
-    enough: float = 0.5
 
 
 @dataclass(frozen=True)
 class Gain:
-    """One latent of a proposal, and what its code is multiplied by at strength 1, or written: what is added to it."""
+    """One latent of a proposal, and what its code is multiplied by at strength 1."""
 
     tap: str
     latent: int
     value: float
-    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,36 +140,23 @@ def propose(
     say("which latents", 0.2)
     looks = looks_at(session, tap, tissue, like, voxel, settings.samples, _added(session, tap, before_recipe))
     if not looks:
-        return nothing("No latent acts here.", where, ml)
-    best = None
-    for number, units in enumerate((LatentUnits(session, tap), WrittenUnits(session, tap))):
-        say("how strongly", 0.3 + 0.35 * number)
-        fit = GainFit(session, tap, units, looks, REGIONS[point.region], point.inside, settings.sparse)
-        gains = gains_of(tap, units, fitted_gains(fit, settings))
-        if not gains:
-            continue
-        proposed = replace(before_recipe, edits=(*before_recipe.edits, *_edits(gains, where, 1.0)))
-        say("what would change", 0.5 + 0.35 * number)
-        after = session.edit(proposed).labels
-        moved = float(np.mean(region_mask(after, point.region)[tissue] == point.inside))
-        if best is None or moved > best[-1]:
-            best = gains, proposed, after, moved
-        if moved >= settings.enough:
-            break
-    if best is None:
+        return nothing("No latent fires here.", where, ml)
+    target = REGIONS[point.region]
+    fit = GainFit(session, tap, LatentUnits(session, tap), looks, target, point.inside, settings.sparse)
+    if not fit.slopes().any():
+        return nothing("No latent that fires here changes this.", where, ml)
+    say("how strongly", 0.4)
+    gains = tuple(Gain(tap, j, value) for j, value in fitted_gains(fit, settings))
+    if not gains:
         return nothing("No latent does this.", where, ml)
-    gains, proposed, after, moved = best
+    proposed = replace(before_recipe, edits=(*before_recipe.edits, *_edits(gains, where, 1.0)))
+    say("what would change", 0.8)
+    after = session.edit(proposed).labels
+    moved = float(np.mean(region_mask(after, point.region)[tissue] == point.inside))
     if moved < settings.least_change:
-        return nothing("No latent does this: what there is moves the segmentation too little.", where, ml)
+        return nothing("No latent does this: what fires here moves the segmentation too little.", where, ml)
     seconds = time.perf_counter() - started
     return Proposal(point, tap, gains, where, ml, proposed, before, after, moved, "", seconds)
-
-
-def gains_of(tap: str, units: LatentUnits | WrittenUnits, fitted: Sequence[tuple[int, float]]) -> tuple[Gain, ...]:
-    """What was fitted of some units, as gains; a latent is written in, never out."""
-    if units.kind == "scale":
-        return tuple(Gain(tap, j, value) for j, value in fitted)
-    return tuple(Gain(tap, j, float((value - 1) * units.usual[j]), True) for j, value in fitted if value > 1)
 
 
 def tissue_of(
@@ -228,8 +211,7 @@ def voxel_at(session: "Session", point: Point) -> tuple[int, int, int]:
 
 
 def _edits(gains: Sequence[Gain], where: VoxelMask, strength: float) -> tuple[Edit, ...]:
-    kinds = {False: "scale", True: "add"}
-    return at_strength((Edit(g.tap, g.latent, kinds[g.written], g.value, where, True) for g in gains), strength)
+    return at_strength((Edit(g.tap, g.latent, "scale", g.value, where, True) for g in gains), strength)
 
 
 def _mask_of(session: "Session", tissue: np.ndarray) -> VoxelMask:

@@ -33,6 +33,4 @@ def describe(proposal: "Proposal", names: Mapping[tuple[str, int], str]) -> str:
 
 def verb(gain: "Gain") -> str:
     """What a gain does to its latent."""
-    if gain.written:
-        return "writing in"
     return "suppressing" if gain.value < SUPPRESSED else "lowering" if gain.value < 1 else "raising"

@@ -10,10 +10,5 @@ LARGEST_GAIN = 5.0
 
 
 def at_strength(edits: Iterable[Edit], strength: float) -> tuple[Edit, ...]:
-    """Edits as fitted, gains to the power of `strength`, what is added times it: 0 for none, 1 as fitted, at most 2."""
-    return tuple(
-        replace(
-            edit, value=min(edit.value**strength, LARGEST_GAIN**2) if edit.kind == "scale" else edit.value * strength
-        )
-        for edit in edits
-    )
+    """Edits as fitted, their gains to the power of `strength`: 0 for none, 1 as fitted, at most 2."""
+    return tuple(replace(edit, value=min(edit.value**strength, LARGEST_GAIN**2)) for edit in edits)

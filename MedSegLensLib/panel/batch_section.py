@@ -98,10 +98,6 @@ class BatchSection:
             self.ui.batchStatus.text = _("Tick the studies first.")
             return
         self._recipe, self._pack, self._made = self.recipe(), self.review.parameters.pack, 0
-        if self.review.history.recipe.edits and not self._recipe.edits:
-            self._queue = []
-            self.ui.batchStatus.text = _("What was written in at points holds in this patient only: nothing is left.")
-            return
         self._next()
 
     def recipe(self) -> Recipe:

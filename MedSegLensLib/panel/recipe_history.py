@@ -101,20 +101,25 @@ def hasDrawnPlaces(recipe: Recipe | None) -> bool:
 def forOthers(recipe: Recipe, where: Where | None) -> Recipe:
     """The recipe for other patients: edits in drawn voxels act at `where` (None: everywhere) instead.
 
-    Of several strengths that one latent was given at several points the geometric mean is taken (0 stays 0): later ones
-    replacing earlier ones would make the order of the points matter. What was added or set in drawn voxels is left out:
-    it would write a region wherever it acts, and not only strengthen what a patient has.
+    Of several strengths that one latent was given at several points the geometric mean is taken (0 stays 0), of other
+    values their mean: later ones replacing earlier ones would make the order of the points matter.
     """
     drawn: dict[tuple, list[Edit]] = {}
     for edit in recipe.edits:
-        if isinstance(edit.where, VoxelMask) and edit.kind == "scale":
-            drawn.setdefault((edit.tap, edit.latent), []).append(edit)
+        if isinstance(edit.where, VoxelMask):
+            drawn.setdefault((edit.tap, edit.latent, edit.kind), []).append(edit)
     kept = tuple(edit for edit in recipe.edits if not isinstance(edit.where, VoxelMask))
     general = tuple(
-        Edit(tap, latent, "scale", math.prod(edit.value for edit in edits) ** (1 / len(edits)), where)
-        for (tap, latent), edits in drawn.items()
+        Edit(tap, latent, kind, _middle(kind, [edit.value for edit in edits]), where)
+        for (tap, latent, kind), edits in drawn.items()
     )
     return replace(recipe, edits=(*kept, *general))
+
+
+def _middle(kind: str, values: list[float]) -> float:
+    if kind != "scale":
+        return sum(values) / len(values)
+    return math.prod(values) ** (1 / len(values))
 
 
 def isEdited(recipe: Recipe | None, tap: str, latent: int) -> bool:

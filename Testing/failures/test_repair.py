@@ -9,9 +9,8 @@ from MedSegLensLib.cases.phantom import phantom
 from MedSegLensLib.editing.places import ras_point
 from MedSegLensLib.editing.session import Session
 from MedSegLensLib.errors import UsageError
-from MedSegLensLib.failures.gain_fit import SEEN, WrittenUnits
 from MedSegLensLib.failures.points import Point
-from MedSegLensLib.failures.repair import Settings, gains_of, propose, voxel_at
+from MedSegLensLib.failures.repair import propose, voxel_at
 from MedSegLensLib.failures.tissue import tissue_at
 from MedSegLensLib.packs.pack import load_pack
 
@@ -51,23 +50,6 @@ def test_nothing_changes_outside_the_tissue(session, proposal):
     tissue = session.conformed.mask(proposal.where.to_image())
     assert np.array_equal(proposal.after[~tissue], proposal.before[~tissue])
     assert all(edit.exact for edit in proposal.recipe.edits)
-
-
-def test_where_gains_do_too_little_latents_are_written_in(session, inside_tumour):
-    """Asked for no share that gains could reach, the better of both ways is taken, and never a worse one."""
-    by_gains = propose(session, inside_tumour, settings=Settings(enough=0.0))
-    by_either = propose(session, inside_tumour, settings=Settings(enough=1.1))
-    assert not any(gain.written for gain in by_gains.gains) and by_either.moved >= by_gains.moved
-    kinds = {edit.kind for edit in by_either.recipe.edits}
-    assert kinds == ({"add"} if by_either.gains[0].written else {"scale"})
-
-
-def test_a_written_latent_is_one_that_fires_here_and_adds_to_its_code(session, inside_tumour):
-    units = WrittenUnits(session, session.pack.default_tap)
-    found = gains_of("tap", units, [(int(units.usual.argmax()), 3.0), (0, 0.4)])
-    assert [(g.written, g.value) for g in found] == [(True, pytest.approx(2 * units.usual.max()))]
-    silent = np.diff(session.codes[session.pack.default_tap].pointers) < SEEN
-    assert (units.usual[silent] == 0).all() and (units.usual[~silent] > 0).all()
 
 
 def test_a_second_opinion_that_agrees_with_the_point_is_its_tissue(session, inside_tumour):

@@ -26,11 +26,5 @@ def test_a_name_is_said_once_and_a_nameless_latent_only_counted():
     assert said((9, 2.0)) == "Raising 1 latent"
 
 
-def test_what_is_written_in_is_called_so():
-    gains = (Gain("tap", 1, 0.0), Gain("tap", 2, 0.8, written=True))
-    said = describe(SimpleNamespace(gains=gains, reason=""), NAMES)
-    assert said == "Suppressing 1 latent, writing in 1: Edema, bright FLAIR"
-
-
 def test_where_nothing_is_proposed_the_reason_is_given():
     assert said(reason="No latent fires here.") == "No latent fires here."

@@ -3,8 +3,6 @@
 With the shipped pack on a phantom: a network with random weights offers no latent that does anything.
 """
 
-import itertools
-
 import numpy as np
 import pytest
 import slicer
@@ -173,9 +171,8 @@ def test_what_cannot_be_asked_or_done_is_said_in_the_section(host, review, panel
 
     # Where no latent does it the Segment Editor is prepared. It is not in the host: what it would find is.
     background = (review.result.labels() == 0) & (slicer.util.arrayFromVolume(review.parameters.t2f) > 0)
-    for ras, region in itertools.product(places(review, background, 8), ("WT", "NCR", "ET", "ED")):
-        review.pointing.say(ras, True, region)
-        review.wait()
+    for ras in places(review, background, 8):
+        click(ras, inside=True)
         if review.pointing.canDraw:
             break
         review.pointing.reject()

@@ -1,13 +1,11 @@
 """Undo, redo, and what a slider does to a recipe."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MedSegLensLib.editing.recipe import Box, Edit, PackReference, Recipe, RegionOf, VoxelMask
+from MedSegLensLib.editing.recipe import Box, PackReference, Recipe, RegionOf, VoxelMask
 from MedSegLensLib.panel.recipe_history import (
     DEPTH,
     RecipeHistory,
@@ -115,9 +113,3 @@ def test_edits_of_points_act_elsewhere_in_other_patients():
     strengths = {(e.latent, e.where): e.value for e in general.edits}
     assert strengths == pytest.approx({(3, BOX): 0.9, (3, around): 1.0, (7, around): 0.0})
     assert forOthers(edited(7, 0.3, tissue(2)), None).edits == edited(7, 0.3).edits
-
-
-def test_what_was_written_in_at_a_point_stays_with_its_patient():
-    written = Edit("up", 5, "add", 1.5, tissue(2), exact=True)
-    recipe = replace(edited(3, 0.5, tissue(2)), edits=(*edited(3, 0.5, tissue(2)).edits, written))
-    assert [e.latent for e in forOthers(recipe, None).edits] == [3]
